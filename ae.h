@@ -1,0 +1,6600 @@
+/* ae.h - v0.1.0 - autoencoders in a single C header - public domain (see end of file)
+
+   In ONE source file:                        Everywhere else:
+      #define AE_IMPLEMENTATION                  #include "ae.h"
+      #include "ae.h"
+
+   C99 or C++11. Needs libc and libm, nothing else. Compile with plain -O2: the fastest
+   instructions of the processor (SSE2, AVX2, AVX-512, NEON) are found at run time.
+
+   A whole program: it learns to describe 28 x 28 pixels by 32 numbers.
+   --- program begins ---
+   #define AE_IMPLEMENTATION
+   #include "ae.h"
+   #include <stdio.h>
+
+   int main(void)
+   {
+       ae_arena *arena = ae_arena_new(64u << 20);      // the only allocation there is
+       ae_model *m = ae_model_new(arena, 42);          // 42: the seed of everything random
+
+       ae_tensor *x = ae_input(m, 1, 28, 28);          // shapes are per sample
+       ae_tensor *z = ae_linear(ae_relu(ae_linear(x, 128)), 32);               // the code
+       ae_tensor *y = ae_sigmoid(ae_linear(ae_relu(ae_linear(z, 128)), 784));
+       ae_minimize(ae_mse(y, x, AE_MEAN));
+
+       ae_dataset digits;
+       if (ae_mnist_load(&digits, arena, "data") || ae_build(m, 32, AE_TRAIN)) {
+           fprintf(stderr, "%s\n", ae_error(m));       // says which file or layer, and why
+           return 1;
+       }
+       ae_optim adam = {0};                            // {0}: Adam with the usual defaults
+       for (int epoch = 1; epoch <= 10; epoch++)
+           printf("epoch %2d  loss %.5f\n", epoch, (double)ae_epoch(m, &digits, &adam));
+       ae_arena_free(arena);
+       return 0;
+   }
+   --- program ends ---
+
+   CONTENTS   search for these keys: each stands at its API and at its implementation
+      >>status       what a function that can fail returns
+      >>platform     which instructions, which threads
+      >>arena        one block of memory, filled from the front
+      >>rng          counter-based randomness: a value depends on its place alone
+      >>kernels      the inner loops, once per instruction set (implementation only)
+      >>linear       y = x w^T + b
+      >>activation   functions of one element, and softmax
+      >>loss         one number from a prediction and a target
+      >>optim        first weights, optimisers, schedules, clipping
+      >>model        a graph of tensors: built, planned, run
+      >>data         samples: raw bytes or floats, labels, order
+      >>train        epochs over a dataset
+      >>image        pictures of what was learned
+
+   TWO TIERS
+      Layer functions work on plain arrays: ae_linear_forward, ae_linear_backward, ... No state, no
+      allocation; each can be read, tested and used alone.
+      The model calls them. Operations make tensors; the tensors form a graph; ae_build places all
+      of it in memory once; then any part runs, any number of times. A tensor read by several
+      operations receives the sum of their gradients.
+
+   CONVENTIONS
+      Names       B batch, C channels, H height, W width, D in, O out, F features; dx is the
+                  gradient of x. Arguments: how (ae_exec), outputs, inputs, parameters, sizes.
+      Layout      row-major, NCHW; linear weights (out, in): PyTorch's, so its numbers carry over.
+      Shapes      of a tensor: one sample (c,h,w). A vector of n is (n,1,1).
+      Gradients   of parameters accumulate (+=); of everything else they are overwritten (=).
+      Losses      take their reduction as an argument: AE_MEAN over all elements, AE_BATCH_MEAN
+                  summed over features and averaged over samples, AE_SUM. Logarithms are natural.
+      Pixels      are bytes / 255, in [0,1], until ae_dataset_normalize.
+      Errors      Functions that meet the outside world (files, sizes, memory) return an ae_status.
+                  A mistake in a graph (shapes that do not fit) makes the operation return NULL,
+                  NULL passes through, and ae_build reports the first one. ae_error(m) is always
+                  the sentence to show. What an error interrupts is as it was before.
+      Memory      An ae_arena, of malloc or the caller's own block. ae_plan tells the exact bytes;
+                  after ae_build training and inference allocate nothing.
+      Threads     No globals. A model is used by one thread at a time; ae_fork makes workspaces
+                  that share its parameters, one a thread. Inside an operation work is spread by
+                  OpenMP (ae_set_threads, when compiled with it) or by the program's own job
+                  system (ae_exec.parallel_for).
+      Same bits   for any number of threads, and after ae_restore. Not across processors of other
+                  instruction sets, and not with a CBLAS.
+      Randomness  Philox: seed, place and step decide each value, nothing else.
+
+   CONFIGURATION   define before the #include; "all": in every file, "impl": beside
+   AE_IMPLEMENTATION
+      AE_IMPLEMENTATION  one   compile the code
+      AE_STATIC          all   all functions are static
+      AE_NO_STDIO        all   no files: what works on memory stays
+      AE_NO_TRAIN        all   inference only: no losses, gradients, optimisers
+      AE_NO_MALLOC       all   no ae_arena_new; nothing allocates
+      AE_NO_SIMD         impl  portable C only
+      AE_NO_THREADS      impl  no OpenMP and no parallel_for
+      AE_USE_CBLAS       impl  matrix products by cblas_sgemm of <cblas.h>; link a CBLAS
+      AE_USE_ZLIB        impl  loaders read .gz too; link zlib
+      Redefinable:
+      AE_API             all   extern (static with AE_STATIC)
+      AE_MALLOC(bytes), AE_FREE(pointer)   impl   malloc, free; both or neither
+      AE_HEADER_FILENAME impl  "ae.h": the name by which the header includes itself
+
+   AE.H DOES NOT   print, exit, abort, start threads of its own, keep globals, use fast-math, read
+   pictures, or run on a GPU.
+*/
+
+#ifndef AE__PASS /* the header includes itself for its kernels */
+#ifndef AE_H_INCLUDED
+#define AE_H_INCLUDED
+
+#ifdef __AE_H__
+#error "Redis' event loop header is called ae.h too: rename one of the two, they cannot be mixed"
+#endif
+
+#include <stddef.h> /* size_t */
+#include <stdint.h> /* uint8_t, int32_t, uint32_t, uint64_t */
+
+#define AE_VERSION_MAJOR 0
+#define AE_VERSION_MINOR 1
+#define AE_VERSION_PATCH 0
+#define AE_VERSION "0.1.0"
+
+#if defined(__GNUC__) || defined(__clang__)
+#define AE__UNUSED __attribute__((unused))
+#else
+#define AE__UNUSED
+#endif
+
+#ifndef AE_API
+#ifdef AE_STATIC
+#define AE_API static AE__UNUSED
+#else
+#define AE_API extern
+#endif
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---------------------------------------------------------------------------
+   >>status   what a function that can fail returns                           */
+
+#define AE_STATUS_LIST(X) \
+    X(AE_SUCCESS,   "success") \
+    X(AE_E_MEMORY,  "not enough memory in the arena") \
+    X(AE_E_SHAPE,   "shapes do not fit") \
+    X(AE_E_ARG,     "an argument is out of range") \
+    X(AE_E_IO,      "a file cannot be read or written") \
+    X(AE_E_FORMAT,  "the data is not in the expected format") \
+    X(AE_E_NUMERIC, "a value is not finite") \
+    X(AE_E_DEVICE,  "the device failed")
+
+typedef enum ae_status {
+#define AE__ENUM(name, text) name,
+    AE_STATUS_LIST(AE__ENUM)
+#undef AE__ENUM
+    AE_STATUS_COUNT
+} ae_status;
+
+/* The general text of a status ("success", ...). The sentence about one case is in ae_error(). */
+AE_API const char *ae_status_string(ae_status status);
+
+/* ---------------------------------------------------------------------------
+   >>platform   which instructions, which threads                             */
+
+typedef enum ae_isa {       /* instruction sets, each with its own copy of the kernels */
+    AE_ISA_SCALAR,
+    AE_ISA_SSE2,
+    AE_ISA_NEON,
+    AE_ISA_AVX2,            /* with FMA */
+    AE_ISA_AVX512           /* F, DQ, BW, VL */
+} ae_isa;
+
+typedef struct ae_kernels ae_kernels;
+typedef void ae_job(void *arg, int task);
+
+/* How a layer function runs: the first argument of each. NULL means portable code, one thread.
+   The result does not depend on threads, parallel_for or scratch, to the bit. */
+typedef struct ae_exec {
+    const ae_kernels *kernels;  /* from ae_exec_best() or ae_exec_at_most()                     */
+    int threads;                /* most tasks at once, >= 1                                     */
+    void (*parallel_for)(void *user, int tasks, ae_job *job, void *arg);
+                                /* calls job(arg, 0) ... job(arg, tasks-1), in any order, on any
+                                   threads, and returns when all are done; NULL: OpenMP where
+                                   the program is compiled with it, else one after another     */
+    void *user;                 /* handed to parallel_for                                       */
+    float *scratch;             /* threads * AE_SCRATCH floats, or NULL: a smaller one on the
+                                   stack (slower for large matrices)                            */
+} ae_exec;
+
+#define AE_SCRATCH 98304        /* floats of scratch per thread                                 */
+
+/* The best kernels this processor runs, one thread. */
+AE_API ae_exec ae_exec_best(void);
+/* The best kernels this processor runs that need no more than `isa`: how tests force each path. */
+AE_API ae_exec ae_exec_at_most(ae_isa isa);
+/* "scalar", "sse2", "neon", "avx2", "avx512", or "portable" for NULL. */
+AE_API const char *ae_exec_name(const ae_exec *e);
+
+/* ---------------------------------------------------------------------------
+   >>arena   one block of memory, filled from the front                       */
+
+#define AE_ALIGN 64             /* bytes: the alignment of every allocation and caller's block  */
+#define AE_ERROR_MAX 320        /* bytes of an error sentence, its 0 included                   */
+
+typedef struct ae_arena {
+    unsigned char *base;        /* first byte of the block                                      */
+    unsigned char *next;        /* first free byte                                              */
+    unsigned char *end;         /* one past the block                                           */
+    void *owned;                /* what ae_arena_free gives back, or NULL for a caller's block  */
+    char error[AE_ERROR_MAX];   /* the last error of a loader or writer that used this arena    */
+} ae_arena;
+
+#ifndef AE_NO_MALLOC
+/* An arena of at least `bytes` usable bytes, by the library's only AE_MALLOC. NULL: no memory.
+   Pages that are never written usually cost nothing, so be generous. */
+AE_API ae_arena *ae_arena_new(size_t bytes);
+AE_API void ae_arena_free(ae_arena *arena);         /* NULL is fine */
+#endif
+/* Makes an arena of the caller's block (static, on a heap, mapped: anything that outlives it).
+   Errors: AE_E_ARG when block is NULL or not aligned to AE_ALIGN. */
+AE_API ae_status ae_arena_init(ae_arena *arena, void *block, size_t bytes);
+/* `bytes` of zeroed memory aligned to AE_ALIGN, or NULL when the arena has not that many left. */
+AE_API void *ae_alloc(ae_arena *arena, size_t bytes);
+AE_API size_t ae_arena_used(const ae_arena *arena);
+AE_API size_t ae_arena_left(const ae_arena *arena);
+/* Everything allocated after ae_arena_used() returned `mark` is given back. */
+AE_API void ae_arena_rewind(ae_arena *arena, size_t mark);
+
+/* ---------------------------------------------------------------------------
+   >>rng   counter-based randomness: a value depends on its place alone       */
+
+/* Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"). */
+AE_API void ae_philox(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2]);
+
+/* What names a sequence: element i of it is a function of these three and i alone. */
+typedef struct ae_random {
+    uint64_t seed;              /* the model's seed                                             */
+    uint64_t step;              /* which draw: 0 for initial weights, the step for noise, ...   */
+    uint32_t stream;            /* who draws: one number per parameter or layer                 */
+} ae_random;
+
+/* x[i] = element first+i of the sequence: uniform in [0,1), or standard normal (Box-Muller).
+     x (n) written. Any n. */
+AE_API void ae_random_uniform(float *x, size_t n, size_t first, ae_random r);
+AE_API void ae_random_normal(float *x, size_t n, size_t first, ae_random r);
+/* Where i goes in a random permutation of 0 ... n-1: a bijection for each r, found without a
+   table (a Feistel network over the next power of four, walked until inside). i < n. */
+AE_API uint64_t ae_random_permute(uint64_t i, uint64_t n, ae_random r);
+
+/* ---------------------------------------------------------------------------
+   >>linear   y = x w^T + b                                                   */
+
+/* y = x w^T + b, for B rows.
+     y (B,O) written   x (B,D)   w (O,D)   b (O) or NULL
+   y must not overlap an input. Any B, D, O >= 1. */
+AE_API void ae_linear_forward(const ae_exec *e, float *y, const float *x, const float *w,
+                              const float *b, int B, int D, int O);
+
+#ifndef AE_NO_TRAIN
+/* Gradients of ae_linear_forward. dx is overwritten (=); dw and db accumulate (+=).
+     dx (B,D) or NULL   dw (O,D) or NULL   db (O) or NULL   dy (B,O)   x, w as in forward */
+AE_API void ae_linear_backward(const ae_exec *e, float *dx, float *dw, float *db,
+                               const float *dy, const float *x, const float *w,
+                               int B, int D, int O);
+#endif
+
+/* ---------------------------------------------------------------------------
+   >>activation   functions of one element, and softmax                       */
+
+typedef enum ae_act {           /* formula                                            a         */
+    AE_ACT_IDENTITY,            /* x                                                            */
+    AE_ACT_RELU,                /* max(x, 0)                                                    */
+    AE_ACT_LEAKY_RELU,          /* x > 0 ? x : a x                                    slope     */
+    AE_ACT_ELU,                 /* x > 0 ? x : a (e^x - 1)                            alpha     */
+    AE_ACT_GELU,                /* x Phi(x), with erf                                           */
+    AE_ACT_GELU_TANH,           /* x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))                */
+    AE_ACT_SILU,                /* x sigmoid(x)                                                 */
+    AE_ACT_SOFTPLUS,            /* log(1 + e^x); x where x > 20, as PyTorch does                */
+    AE_ACT_SIGMOID,             /* 1 / (1 + e^-x)                                               */
+    AE_ACT_TANH,                /* tanh x                                                       */
+    AE_ACT_COUNT
+} ae_act;
+
+/* y = act(x), n elements.   y (n) written   x (n)   a: the parameter in the table, else ignored
+   y may be x. NaN in, NaN out. */
+AE_API void ae_activation_forward(const ae_exec *e, float *y, const float *x, ae_act act, float a,
+                                  size_t n);
+/* y = softmax(x) over each of B rows of F.   y (B,F) written   x (B,F).   y may be x. */
+AE_API void ae_softmax_forward(const ae_exec *e, float *y, const float *x, int B, int F);
+/* y = a + b.   y, a, b (n).   y may be a or b. */
+AE_API void ae_add_forward(const ae_exec *e, float *y, const float *a, const float *b, size_t n);
+/* Rows of a and b side by side.   y (B,P+Q) written   a (B,P)   b (B,Q) */
+AE_API void ae_concat_forward(const ae_exec *e, float *y, const float *a, const float *b,
+                              int B, int P, int Q);
+
+#ifndef AE_NO_TRAIN
+/* dx = dy act'(x), overwritten (=).   dx, dy, x, y (n); y is the forward's. dx may be dy. */
+AE_API void ae_activation_backward(const ae_exec *e, float *dx, const float *dy, const float *x,
+                                   const float *y, ae_act act, float a, size_t n);
+/* dx = y (dy - <dy, y>) by rows, overwritten (=).   dx, dy, y (B,F). dx may be dy. */
+AE_API void ae_softmax_backward(const ae_exec *e, float *dx, const float *dy, const float *y,
+                                int B, int F);
+/* da = dy, db = dy, overwritten (=).   da, db (n) or NULL   dy (n) */
+AE_API void ae_add_backward(const ae_exec *e, float *da, float *db, const float *dy, size_t n);
+/* The columns of dy back to their owners, overwritten (=).   da (B,P) or NULL, db (B,Q) or NULL */
+AE_API void ae_concat_backward(const ae_exec *e, float *da, float *db, const float *dy,
+                               int B, int P, int Q);
+
+#endif
+
+/* ---------------------------------------------------------------------------
+   >>loss   one number from a prediction and a target                         */
+
+typedef enum ae_reduction {     /* of the terms of B samples with F features each               */
+    AE_MEAN,                    /* sum / (B F)                                                  */
+    AE_BATCH_MEAN,              /* sum / B: summed over features, averaged over samples         */
+    AE_SUM                      /* sum                                                          */
+} ae_reduction;
+
+#ifndef AE_NO_TRAIN
+typedef enum ae_loss_kind {     /* term, d = y - t                                    a         */
+    AE_LOSS_MSE,                /* d^2                                                          */
+    AE_LOSS_L1,                 /* |d|                                                          */
+    AE_LOSS_HUBER,              /* |d| < a ? d^2/2 : a (|d| - a/2)                    delta > 0 */
+    AE_LOSS_SMOOTH_L1,          /* |d| < a ? d^2/(2 a) : |d| - a/2                    beta > 0  */
+    AE_LOSS_BCE,                /* -t ln y - (1-t) ln(1-y), ln >= -100 as PyTorch does          */
+    AE_LOSS_BCE_LOGITS,         /* max(y,0) - y t + ln(1 + e^-|y|): BCE of sigmoid(y)           */
+    AE_LOSS_COUNT
+} ae_loss_kind;
+
+/* *loss = reduction of the terms, summed in double.
+     loss (1) written   y (B,F) prediction   t (B,F) target   a: as in the table
+   Errors: AE_E_ARG when a BCE target, or a BCE probability, is outside [0,1]. */
+AE_API ae_status ae_loss_forward(const ae_exec *e, float *loss, const float *y, const float *t,
+                                 ae_loss_kind kind, float a, ae_reduction reduction, int B, int F);
+/* Gradients of the loss times dloss, overwritten (=).
+     dy (B,F) or NULL   dt (B,F) or NULL   y, t, kind, a, reduction as in forward */
+AE_API void ae_loss_backward(const ae_exec *e, float *dy, float *dt, float dloss, const float *y,
+                             const float *t, ae_loss_kind kind, float a, ae_reduction reduction,
+                             int B, int F);
+
+/* *loss = reduction of -ln softmax(x)[label]; one term a sample, so MEAN equals BATCH_MEAN.
+     loss (1) written   x (B,F) logits   labels (B) in 0 ... F-1
+   Errors: AE_E_ARG when a label is out of range. */
+AE_API ae_status ae_cross_entropy_forward(const ae_exec *e, float *loss, const float *x,
+                                          const int32_t *labels, ae_reduction reduction,
+                                          int B, int F);
+/* dx = (softmax(x) - onehot(label)) dloss / B (or without / B for SUM), overwritten (=). */
+AE_API void ae_cross_entropy_backward(const ae_exec *e, float *dx, float dloss, const float *x,
+                                      const int32_t *labels, ae_reduction reduction,
+                                      int B, int F);
+#endif
+
+/* ---------------------------------------------------------------------------
+   >>optim   first weights, optimisers, schedules, clipping                   */
+
+typedef enum ae_init_kind {
+    AE_INIT_DEFAULT,            /* PyTorch's: uniform within 1/sqrt(fan_in), biases too         */
+    AE_INIT_UNIFORM,            /* uniform in [a, b)                                            */
+    AE_INIT_NORMAL,             /* normal, mean a, deviation b                                  */
+    AE_INIT_CONSTANT,           /* a                                                            */
+    AE_INIT_XAVIER_UNIFORM,     /* Glorot & Bengio 2010: +- a sqrt(6 / (fan_in + fan_out))      */
+    AE_INIT_XAVIER_NORMAL,      /* deviation a sqrt(2 / (fan_in + fan_out))                     */
+    AE_INIT_HE_UNIFORM,         /* He et al. 2015: +- sqrt(6 / ((1 + a^2) fan_in))              */
+    AE_INIT_HE_NORMAL           /* deviation sqrt(2 / ((1 + a^2) fan_in))                       */
+} ae_init_kind;
+
+typedef struct ae_init {        /* {0} is AE_INIT_DEFAULT                                       */
+    float a, b;                 /* as in the table above: mean, gain, negative slope, ...       */
+    ae_init_kind kind;
+} ae_init;
+
+AE_API ae_init ae_init_uniform(float low, float high);
+AE_API ae_init ae_init_normal(float mean, float deviation);
+AE_API ae_init ae_init_constant(float value);
+AE_API ae_init ae_init_xavier_uniform(float gain);      /* 1 is usual; 5/3 for tanh             */
+AE_API ae_init ae_init_xavier_normal(float gain);
+AE_API ae_init ae_init_he_uniform(float slope);         /* 0 for ReLU, LeakyReLU's slope        */
+AE_API ae_init ae_init_he_normal(float slope);
+
+/* w[i] = draw i of the initialiser.   w (n) written */
+AE_API void ae_init_fill(float *w, size_t n, ae_init init, int fan_in, int fan_out, ae_random r);
+
+#ifndef AE_NO_TRAIN
+typedef enum ae_optim_kind {    /* formulas: PyTorch's documentation of torch.optim             */
+    AE_ADAM,                    /* Kingma & Ba 2015; weight decay is added to the gradient      */
+    AE_ADAMW,                   /* Loshchilov & Hutter 2019; weights shrink by lr weight_decay  */
+    AE_SGD,                     /* momentum and nesterov as PyTorch: buf = momentum buf + g     */
+    AE_RMSPROP,                 /* Tieleman & Hinton 2012; alpha is beta2                       */
+    AE_ADAGRAD                  /* Duchi et al. 2011                                            */
+} ae_optim_kind;
+
+typedef struct ae_optim {       /* {0} is Adam with the usual defaults                          */
+    float lr;                   /* learning rate; 0 = 1e-3 (Adagrad, RMSprop: 1e-2)             */
+    float beta1;                /* Adam: decay of the mean; 0 = 0.9                             */
+    float beta2;                /* Adam: decay of the squares; 0 = 0.999 (RMSprop: 0.99)        */
+    float eps;                  /* 0 = 1e-8 (Adagrad: 1e-10)                                    */
+    float weight_decay;         /* 0 = none; AdamW does not default to PyTorch's 0.01           */
+    float momentum;             /* SGD, RMSprop                                                 */
+    float lr_decay;             /* Adagrad: lr / (1 + (t-1) lr_decay)                           */
+    float clip_value;           /* 0 = none; else each gradient is held in +- this, before ...  */
+    float clip_norm;            /* 0 = none; ... the gradient's norm is held under this         */
+    int   nesterov;             /* SGD: nonzero = Nesterov's momentum                           */
+    ae_optim_kind kind;
+} ae_optim;
+
+/* One step of `o` on a flat array of n parameters.
+     w (n) updated   s1, s2 (n) the optimiser's state, zero before step 1, updated
+     g (n) gradient, used as it is (no clipping)   t: this step's number, from 1
+   s1 is used by all but plain SGD, s2 by Adam, AdamW and RMSprop with momentum; the others take
+   NULL. */
+AE_API void ae_optim_update(const ae_exec *e, float *w, float *s1, float *s2, const float *g,
+                            const ae_optim *o, uint64_t t, size_t n);
+/* How many state arrays `o` needs: 0, 1 or 2. */
+AE_API int ae_optim_states(const ae_optim *o);
+/* Scales g so that its 2-norm is at most max_norm (torch.nn.utils.clip_grad_norm_); returns the
+   norm before.   g (n) updated */
+AE_API double ae_clip_norm(const ae_exec *e, float *g, float max_norm, size_t n);
+/* Holds each g in [-limit, limit].   g (n) updated */
+AE_API void ae_clip_value(const ae_exec *e, float *g, float limit, size_t n);
+
+typedef enum ae_schedule_kind {
+    AE_SCHEDULE_CONSTANT,
+    AE_SCHEDULE_STEP,           /* lr gamma^floor(t / step)                                     */
+    AE_SCHEDULE_EXPONENTIAL,    /* lr gamma^floor(t)                                            */
+    AE_SCHEDULE_COSINE,         /* from lr to lr_min along half a cosine, at `epochs`           */
+    AE_SCHEDULE_PLATEAU         /* lr gamma each time the loss did not fall for `patience` epochs */
+} ae_schedule_kind;
+
+typedef struct ae_schedule {    /* {0} is constant; t is in epochs, with a fraction inside one,
+                                   counted from ae_build on, so that a resumed training goes on */
+    float gamma;                /* 0 = 0.1 (exponential: 0.95)                                  */
+    float step;                 /* STEP: epochs between steps; 0 = 10                           */
+    float epochs;               /* COSINE: where lr_min is reached; 0 = the end of ae_fit       */
+    float warmup;               /* any kind: lr rises linearly over so many first epochs        */
+    float lr_min;               /* COSINE, PLATEAU: never below                                 */
+    float min_delta;            /* PLATEAU: what counts as a fall, relative; 0 = 1e-4           */
+    int   patience;             /* PLATEAU: 0 = 10                                              */
+    ae_schedule_kind kind;
+    float factor, best;         /* PLATEAU's own state: product so far, best loss               */
+    int   bad, started;         /* epochs without a fall; 1: factor is set, 2: best is           */
+} ae_schedule;
+
+/* The learning rate at epoch t (from 0) for base rate lr. */
+AE_API float ae_schedule_lr(const ae_schedule *s, float lr, float t);
+/* PLATEAU: tell it the epoch's loss. Others ignore it. */
+AE_API void ae_schedule_update(ae_schedule *s, float loss);
+#endif
+
+/* ---------------------------------------------------------------------------
+   >>model   a graph of tensors: built, planned, run                          */
+
+typedef struct ae_model  ae_model;      /* a graph with its memory                              */
+typedef struct ae_tensor ae_tensor;     /* the result of an operation; lives as long as m       */
+typedef struct ae_param  ae_param;      /* a weight or bias                                     */
+
+typedef enum ae_mode { AE_INFER, AE_TRAIN } ae_mode;
+
+/* A model without layers, in `arena`. seed: of everything random in it. NULL: no room (or no
+   arena): ae_error(NULL) says so. */
+AE_API ae_model *ae_model_new(ae_arena *arena, uint64_t seed);
+/* The last error in one sentence, "" when there was none: a mistake in the graph (kept for good),
+   else what the last call on the model or its arena reported. Never NULL; m may be NULL. */
+AE_API const char *ae_error(const ae_model *m);
+/* The status that goes with ae_error. */
+AE_API ae_status ae_model_status(const ae_model *m);
+/* Which kernels and threads the model uses; before or after ae_build, which gives it scratch for
+   the threads known by then (more threads later run with the stack's). NULL: the best, 1 thread. */
+AE_API ae_status ae_set_exec(ae_model *m, const ae_exec *e);
+AE_API ae_status ae_set_threads(ae_model *m, int threads);
+
+/* Operations. Each returns a new tensor, or NULL after a mistake, which ae_build then reports;
+   NULL passes through. Shapes are of one sample: (c,h,w), vectors are (n,1,1). */
+AE_API ae_tensor *ae_input(ae_model *m, int c, int h, int w);
+AE_API ae_tensor *ae_labels(ae_model *m);                   /* one int32 class a sample         */
+AE_API ae_tensor *ae_linear(ae_tensor *x, int out);         /* x is flattened; result (out,1,1) */
+AE_API ae_tensor *ae_linear_no_bias(ae_tensor *x, int out);
+AE_API ae_tensor *ae_activation(ae_tensor *x, ae_act act, float a);
+AE_API ae_tensor *ae_identity(ae_tensor *x);
+AE_API ae_tensor *ae_relu(ae_tensor *x);
+AE_API ae_tensor *ae_leaky_relu(ae_tensor *x, float slope);
+AE_API ae_tensor *ae_elu(ae_tensor *x, float alpha);
+AE_API ae_tensor *ae_gelu(ae_tensor *x);                    /* exact                            */
+AE_API ae_tensor *ae_gelu_tanh(ae_tensor *x);
+AE_API ae_tensor *ae_silu(ae_tensor *x);
+AE_API ae_tensor *ae_softplus(ae_tensor *x);
+AE_API ae_tensor *ae_sigmoid(ae_tensor *x);
+AE_API ae_tensor *ae_tanh(ae_tensor *x);
+AE_API ae_tensor *ae_softmax(ae_tensor *x);                 /* over all c*h*w of a sample       */
+AE_API ae_tensor *ae_add(ae_tensor *a, ae_tensor *b);       /* same shape                       */
+AE_API ae_tensor *ae_concat(ae_tensor *a, ae_tensor *b);    /* along c; same h and w            */
+AE_API ae_tensor *ae_reshape(ae_tensor *x, int c, int h, int w);    /* same number of elements  */
+AE_API ae_tensor *ae_flatten(ae_tensor *x);                 /* to (c*h*w,1,1)                   */
+
+#ifndef AE_NO_TRAIN
+/* Losses: scalars. y: prediction; t: target of the same number of elements. Gradients flow into
+   both where they depend on weights. */
+AE_API ae_tensor *ae_mse(ae_tensor *y, ae_tensor *t, ae_reduction reduction);
+AE_API ae_tensor *ae_l1(ae_tensor *y, ae_tensor *t, ae_reduction reduction);
+AE_API ae_tensor *ae_huber(ae_tensor *y, ae_tensor *t, float delta, ae_reduction reduction);
+AE_API ae_tensor *ae_smooth_l1(ae_tensor *y, ae_tensor *t, float beta, ae_reduction reduction);
+AE_API ae_tensor *ae_bce(ae_tensor *y, ae_tensor *t, ae_reduction reduction);
+AE_API ae_tensor *ae_bce_logits(ae_tensor *y, ae_tensor *t, ae_reduction reduction);
+AE_API ae_tensor *ae_cross_entropy(ae_tensor *x, ae_tensor *labels, ae_reduction reduction);
+
+/* Training minimises the sum of weight * loss over all that were given here. */
+AE_API void ae_minimize(ae_tensor *loss);                   /* weight 1                         */
+AE_API void ae_minimize_weighted(ae_tensor *loss, float weight);
+AE_API void ae_monitor(ae_tensor *loss);                    /* computed and reported only       */
+#endif
+
+/* Names the layer that made x: its parameters become NAME.weight and NAME.bias, as in a PyTorch
+   state_dict. Without it they are called linear1, linear2, ... Returns x. */
+AE_API ae_tensor *ae_name(ae_tensor *x, const char *name);
+/* First weights of the layer that made x, or of every layer. Before ae_build. Returns x. */
+AE_API ae_tensor *ae_init_layer(ae_tensor *x, ae_init weight, ae_init bias);
+AE_API void ae_init_all(ae_model *m, ae_init weight, ae_init bias);
+
+/* Shape and size of one sample of t: c*h*w elements. */
+AE_API void ae_shape(const ae_tensor *t, int *c, int *h, int *w);
+AE_API size_t ae_size(const ae_tensor *t);
+
+typedef enum ae_segment {       /* the model's memory, in this order                            */
+    AE_SEG_PARAM,               /* weights and biases, contiguous                               */
+    AE_SEG_GRAD,                /* their gradients, at the same places                          */
+    AE_SEG_OPT,                 /* optimiser state: as many arrays of PARAM's size as reserved  */
+    AE_SEG_STATE,               /* step counters, running sums                                  */
+    AE_SEG_ACT,                 /* values of tensors and their gradients                        */
+    AE_SEG_WORK,                /* scratch of the kernels                                       */
+    AE_SEG_COUNT
+} ae_segment;
+
+typedef struct ae_plan_entry {
+    const char *name;           /* "linear1.weight", "relu2", "relu2 gradient", ...             */
+    ae_segment segment;
+    size_t offset, bytes;       /* within the segment; activations may share bytes over time    */
+} ae_plan_entry;
+
+/* The bytes ae_build(m, batch, mode) takes from the arena: exactly so many suffice, one fewer
+   does not. 0 after an error (see ae_error). Computed, not allocated. */
+AE_API size_t ae_plan(ae_model *m, int batch, ae_mode mode);
+/* The same, calling each(user, entry) for everything that has a place. */
+AE_API size_t ae_plan_each(ae_model *m, int batch, ae_mode mode,
+                           void (*each)(void *user, const ae_plan_entry *entry), void *user);
+/* How many optimiser states AE_TRAIN reserves: 2 unless told (ae_optim_states). Before ae_build. */
+AE_API void ae_reserve_optim(ae_model *m, int states);
+/* Takes the memory, places every tensor, draws the first weights. batch: the most samples ever
+   run at once. AE_INFER: no gradients, and buffers are reused as soon as nothing reads them.
+   Errors: the first mistake made while building the graph; AE_E_MEMORY with needed and available
+   bytes; AE_E_ARG for batch < 1 or a model already built. */
+AE_API ae_status ae_build(ae_model *m, int batch, ae_mode mode);
+
+/* Any part runs. n: samples, 1 ... the planned batch.
+   ae_set       copies n samples into t: values (n,size) (labels: n int32)
+   ae_run       computes t and only what it needs
+   ae_run_from  takes codes (n, size of z) in place of z and computes t and only what it needs;
+                inputs that reach t around z are used as last set. codes NULL: what z holds,
+                unless what reaches t around z writes over it, which is an error.
+   ae_get       where t's values are: (batch,size); valid until the next run. In AE_INFER only
+                inputs and the tensor of the last run hold values.
+   Errors: AE_E_ARG (n, not built, a tensor of another model, t does not depend on z). */
+AE_API ae_status ae_set(ae_model *m, const ae_tensor *t, const void *values, int n);
+AE_API ae_status ae_run(ae_model *m, const ae_tensor *t, int n);
+AE_API ae_status ae_run_from(ae_model *m, const ae_tensor *z, const float *codes,
+                             const ae_tensor *t, int n);
+AE_API float *ae_get(ae_model *m, const ae_tensor *t);
+/* out (n, size of t) = t for any number n of samples x (n, size of the first input), in batches. */
+AE_API ae_status ae_predict(ae_model *m, const ae_tensor *t, float *out, const float *x, size_t n);
+/* The same from codes of z. */
+AE_API ae_status ae_predict_from(ae_model *m, const ae_tensor *z, const ae_tensor *t, float *out,
+                                 const float *codes, size_t n);
+
+/* A second workspace for a built model: shares its parameters, owns its activations, planned for
+   inference. One per thread; all of them may run at once while nobody trains m. The tensors of m
+   are used with it. NULL: no room, or m not built (arena->error says). */
+AE_API ae_model *ae_fork(const ae_model *m, ae_arena *arena, int batch);
+
+/* Parameters, in the order they were made: i = 0 ... count-1; NULL past the end. */
+AE_API ae_param *ae_param_at(const ae_model *m, int i);
+AE_API ae_param *ae_param_find(const ae_model *m, const char *name);    /* "linear1.weight"      */
+AE_API const char *ae_param_name(const ae_param *p);
+AE_API size_t ae_param_size(const ae_param *p);
+AE_API int ae_param_shape(const ae_param *p, int shape[4]);     /* returns the dimensions used  */
+AE_API float *ae_param_data(ae_model *m, const ae_param *p);    /* NULL before ae_build         */
+AE_API ae_param *ae_weight(const ae_tensor *t);     /* of the layer that made t, or NULL        */
+AE_API ae_param *ae_bias(const ae_tensor *t);
+/* A whole segment as bytes: base and, through bytes, its size; NULL before ae_build. */
+AE_API void *ae_segment_data(ae_model *m, ae_segment segment, size_t *bytes);
+
+#ifndef AE_NO_TRAIN
+AE_API float *ae_param_grad(ae_model *m, const ae_param *p);    /* NULL unless AE_TRAIN         */
+
+/* Everything training changes, as one block: undo, rollback, exact resume.
+     dst, src: ae_snapshot_bytes(m) bytes.   Errors: AE_E_ARG (not built, another size). */
+AE_API size_t ae_snapshot_bytes(const ae_model *m);
+AE_API ae_status ae_snapshot(ae_model *m, void *dst);
+AE_API ae_status ae_restore(ae_model *m, const void *src, size_t bytes);
+
+/* ---------------------------------------------------------------------------
+   The pieces of a training step, for inputs set by hand with ae_set.
+     ae_forward    all losses of n samples, in training mode
+     ae_backward   gradients of the weighted sum of losses times `scale`: parameters += , from the
+                   last ae_forward
+     ae_zero_grad  parameter gradients = 0
+     ae_step       clips and lets the optimiser update the parameters: one more step
+   Errors: AE_E_ARG (not built for AE_TRAIN, n, no loss, lr NaN or negative, a BCE target out of
+   [0,1], a label out of range), AE_E_NUMERIC (the loss or the gradient's norm is not finite; the
+   weights are as before). */
+AE_API ae_status ae_forward(ae_model *m, int n);
+AE_API ae_status ae_backward(ae_model *m, float scale);
+AE_API void ae_zero_grad(ae_model *m);
+AE_API ae_status ae_step(ae_model *m, const ae_optim *o);
+
+/* The loss of the last batch, and its mean over the samples of the running or last finished epoch
+   or evaluation. term: a loss tensor, or NULL for the weighted sum. Each as its reduction says;
+   means of SUM are per sample. 0 before there is one. */
+AE_API float ae_batch_loss(const ae_model *m, const ae_tensor *term);
+AE_API float ae_mean_loss(const ae_model *m, const ae_tensor *term);
+AE_API uint64_t ae_steps(const ae_model *m);        /* optimiser steps taken                    */
+#endif
+
+/* ---------------------------------------------------------------------------
+   >>data   samples: raw bytes or floats, labels, order                       */
+
+typedef struct ae_dataset {     /* sample i is row index[i] (or i) of the arrays                */
+    const uint8_t  *bytes;      /* (rows,c,h,w) raw values, or NULL                             */
+    const float    *floats;     /* (rows,c,h,w) raw values; one of the two is set               */
+    const int32_t  *labels;     /* (rows) or NULL                                               */
+    const uint32_t *index;      /* (n) or NULL                                                  */
+    size_t n;                   /* samples                                                      */
+    int c, h, w;                /* shape of a sample                                            */
+    float scale;                /* value = (raw * scale - mean) / deviation; 0 = 1              */
+    float mean, deviation;      /* deviation 0 = 1                                              */
+    int keep_order;             /* nonzero: never shuffled                                      */
+} ae_dataset;
+
+/* x (count,c*h*w) and labels (count, either may be NULL) of samples first ... first+count-1. */
+AE_API ae_status ae_dataset_get(const ae_dataset *d, float *x, int32_t *labels, size_t first,
+                                size_t count);
+/* Mean and deviation of all values as they are now (in double, two passes). */
+AE_API void ae_dataset_moments(const ae_dataset *d, float *mean, float *deviation);
+/* (x - mean) / deviation from now on, on top of scale: torchvision's Normalize. */
+AE_API ae_status ae_dataset_normalize(ae_dataset *d, float mean, float deviation);
+/* Two views: a random share (0 ... 1) of d in `held`, the rest in `rest`; both borrow d's arrays.
+   Errors: AE_E_MEMORY (index), AE_E_ARG (share, or one side would be empty). */
+AE_API ae_status ae_dataset_split(ae_dataset *rest, ae_dataset *held, const ae_dataset *d,
+                                  ae_arena *arena, float share, uint64_t seed);
+/* The first n samples of d, without copying. n is cut to d->n. */
+AE_API ae_dataset ae_dataset_head(const ae_dataset *d, size_t n);
+
+/* Parsers of files in memory, and loaders of paths. All copy what they need into the arena; on an
+   error *d is untouched, the arena as before, and arena->error says what and where. `name` is
+   what errors call the data.
+   IDX: images of any type and 1 to 4 dimensions (n, then features | h w | c h w); unsigned bytes
+   stay bytes with scale 1/255, all else becomes floats with scale 1. labels: NULL, or IDX bytes.
+   Errors: AE_E_IO (missing, unreadable, .gz without AE_USE_ZLIB), AE_E_FORMAT (empty, cut,
+   another kind, sizes that do not fit), AE_E_MEMORY. */
+AE_API ae_status ae_idx_parse(ae_dataset *d, ae_arena *arena, const void *images, size_t images_n,
+                              const void *labels, size_t labels_n, const char *name);
+/* CSV: one sample a line, the label first when `labels` is nonzero, commas, optional spaces and
+   CR, blank lines skipped, a first line with a field that is not a number is a header. Whole
+   numbers 0 ... 255 throughout stay bytes; scale is 1. The shape is (columns,1,1). */
+AE_API ae_status ae_csv_parse(ae_dataset *d, ae_arena *arena, const char *text, size_t text_n,
+                              int labels, const char *name);
+#ifndef AE_NO_STDIO
+AE_API ae_status ae_idx_load(ae_dataset *d, ae_arena *arena, const char *images,
+                             const char *labels);
+AE_API ae_status ae_csv_load(ae_dataset *d, ae_arena *arena, const char *path, int labels);
+/* MNIST's four files by their usual names (Fashion-MNIST has the same), with .gz where
+   AE_USE_ZLIB is defined. */
+AE_API ae_status ae_mnist_load(ae_dataset *train, ae_arena *arena, const char *dir);
+AE_API ae_status ae_mnist_load_test(ae_dataset *test, ae_arena *arena, const char *dir);
+#endif
+
+/* ---------------------------------------------------------------------------
+   >>train   epochs over a dataset                                            */
+
+/* Copies n samples from `first` on into the model: into its first input, and into its labels.
+   order 0: as they stand; else a permutation with that number.   Errors: AE_E_SHAPE, AE_E_ARG */
+AE_API ae_status ae_feed(ae_model *m, const ae_dataset *d, size_t first, int n, uint64_t order);
+/* out (n, size of t) = t for all n samples of d, as they stand: codes of a whole dataset. */
+AE_API ae_status ae_predict_dataset(ae_model *m, const ae_tensor *t, float *out,
+                                    const ae_dataset *d);
+
+#ifndef AE_NO_TRAIN
+/* The next batch of the running epoch: forward, backward, update. Bounded work: a game calls it
+   once a frame. The last batch of an epoch may be smaller. The order is a new permutation each
+   epoch; where it stands is part of a snapshot.   Errors: as ae_feed, ae_forward, ae_step. */
+AE_API ae_status ae_train_step(ae_model *m, const ae_dataset *d, const ae_optim *o);
+/* Steps to the end of the running epoch; returns its mean loss. After an error it returns 0 and
+   ae_model_status(m) is not AE_SUCCESS. */
+AE_API float ae_epoch(ae_model *m, const ae_dataset *d, const ae_optim *o);
+/* Mean losses over d without training or noise: *loss (may be NULL) and ae_mean_loss(). */
+AE_API ae_status ae_evaluate(ae_model *m, const ae_dataset *d, float *loss);
+
+typedef struct ae_progress {
+    int epoch, epochs;          /* from 1; of how many                                          */
+    size_t batch, batches;      /* batches done in this epoch; of how many                      */
+    size_t samples;             /* samples done in this epoch                                   */
+    float loss;                 /* mean so far                                                  */
+    float validation;           /* mean on the held-out data, once epoch_end; else 0            */
+    float lr;                   /* learning rate of the last step                               */
+    int epoch_end;              /* nonzero: the epoch is over                                   */
+    int improved;               /* with epoch_end: the watched loss is the best so far          */
+} ae_progress;
+
+typedef struct ae_fit_options { /* {0} = 10 epochs, nothing else                                */
+    int epochs;                 /* 0 = 10                                                       */
+    float validation;           /* share of the data held out, 0 ... 1; 0 = none                */
+    const ae_dataset *held_out; /* or validation data of its own                                */
+    int patience;               /* stop after so many epochs without improvement of the watched
+                                   loss (validation's if there is one); 0 = never. However the
+                                   training ends, the best epoch's model is then restored       */
+    float min_delta;            /* what counts as an improvement                                */
+    int accumulate;             /* batches per optimiser step; 0 = 1: the gradient is that of one
+                                   batch as large as all of them                                */
+    int batch;                  /* samples per batch; 0 = the planned batch                     */
+    ae_schedule schedule;       /* {0} = constant                                               */
+    int (*callback)(void *user, const ae_progress *p);  /* after each step and each epoch;
+                                   nonzero ends training at once                                */
+    void *user;
+} ae_fit_options;
+
+typedef struct ae_fit_result {
+    int epochs;                 /* finished                                                     */
+    int best_epoch;             /* from 1; 0 = none                                             */
+    float loss;                 /* mean training loss of the last epoch                         */
+    float best;                 /* best watched loss                                            */
+    int stopped;                /* 0 = all epochs, 1 = patience, 2 = callback                   */
+} ae_fit_result;
+
+/* Trains. Borrows from the model's arena, until it returns, what the split (4 bytes a sample) and
+   `patience` (a snapshot) need. result may be NULL, options may be NULL.   Errors: AE_E_MEMORY,
+   AE_E_ARG, and those of ae_train_step; the weights are then those of the last good step. */
+AE_API ae_status ae_fit(ae_model *m, const ae_dataset *d, const ae_optim *o,
+                        const ae_fit_options *options, ae_fit_result *result);
+#endif
+
+/* ---------------------------------------------------------------------------
+   >>image   pictures of what was learned                                     */
+
+typedef struct ae_image {
+    uint8_t *rgb;               /* (h,w,3)                                                      */
+    int w, h;
+} ae_image;
+
+typedef enum ae_colormap {
+    AE_GRAY,                    /* low black, high white; three channels are red, green, blue   */
+    AE_HOT,                     /* black, red, yellow, white: matplotlib's "hot"                */
+    AE_DIVERGING                /* negative blue, zero white, positive red                      */
+} ae_colormap;
+
+/* A picture filled with one colour (0xRRGGBB) in the arena; rgb is NULL when there is no room. */
+AE_API ae_image ae_image_new(ae_arena *arena, int w, int h, uint32_t color);
+/* One sample (c,h,w) at x0, y0, each pixel zoom x zoom; low ... high spans the colour map. Parts
+   outside are cut off. */
+AE_API void ae_image_draw(ae_image *img, int x0, int y0, const float *sample, int c, int h, int w,
+                          int zoom, float low, float high, ae_colormap map);
+/* Text in a built-in 5x7 font (printable ASCII), each dot zoom x zoom; returns its width. */
+AE_API int ae_image_text(ae_image *img, int x0, int y0, const char *text, int zoom,
+                         uint32_t color);
+
+typedef struct ae_image_row {   /* one row of a picture of rows                                 */
+    const float *samples;       /* (n,c,h,w)                                                    */
+    float low, high;            /* both 0: 0 ... 1 for AE_GRAY, else from the row's own values  */
+    ae_colormap map;
+} ae_image_row;
+
+/* Rows of n samples under each other: originals over reconstructions is two of them, error maps a
+   third.   Errors of this and the next two: rgb is NULL (arena->error says). */
+AE_API ae_image ae_image_rows(ae_arena *arena, const ae_image_row *rows, int row_count, int n,
+                              int c, int h, int w, int zoom);
+/* n samples, `columns` a row. */
+AE_API ae_image ae_image_grid(ae_arena *arena, const float *samples, int n, int columns, int c,
+                              int h, int w, int zoom);
+/* The rows of a weight matrix (count,c*h*w) as filters: each spans its own -max ... max. */
+AE_API ae_image ae_image_filters(ae_arena *arena, const float *weights, int count, int columns,
+                                 int c, int h, int w, int zoom);
+
+typedef struct ae_curve {
+    const float *y;             /* (n) one value an epoch                                       */
+    int n;
+    const char *name;           /* legend                                                       */
+    uint32_t color;             /* 0xRRGGBB; 0 = chosen                                         */
+} ae_curve;
+
+/* Curves over epochs 1 ... n with axes, numbers and a legend; log_y nonzero: logarithmic. */
+AE_API ae_image ae_image_curves(ae_arena *arena, const ae_curve *curves, int count,
+                                const char *title, int w, int h, int log_y);
+
+/* out (n) = |a - b|: what an error map shows. */
+AE_API void ae_abs_error(float *out, const float *a, const float *b, size_t n);
+
+/* PNG: bytes written to dst, or needed when dst is NULL. 0: capacity too small or empty picture. */
+AE_API size_t ae_png_encode(uint8_t *dst, size_t capacity, const ae_image *img);
+#ifndef AE_NO_STDIO
+/* Writes a PNG file: ae_png_write(arena, path, ae_image_grid(...)).
+   Errors: AE_E_IO, AE_E_ARG (an empty picture). The sentence is in arena->error, that of whoever
+   could not make the picture included. */
+AE_API ae_status ae_png_write(ae_arena *arena, const char *path, ae_image img);
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* AE_H_INCLUDED */
+
+/* Stop here if you only want the API: what follows is the implementation. */
+
+#if defined(__INTELLISENSE__) || defined(__JETBRAINS_IDE__)
+#define AE_IMPLEMENTATION   /* so that an editor shows the code below as live */
+#endif
+
+#if defined(AE_IMPLEMENTATION) && !defined(AE_IMPLEMENTATION_ONCE)
+#define AE_IMPLEMENTATION_ONCE
+#define AE__IMPLEMENT       /* this inclusion compiles the code */
+
+#include <math.h>   /* sqrt, exp, log, ... */
+#include <stdarg.h> /* the arguments of error sentences */
+#include <string.h> /* memcpy, memset, strcmp */
+#ifndef AE_NO_STDIO
+#include <stdio.h>  /* fopen, fread, fwrite, remove, rename */
+#ifdef AE_USE_ZLIB
+#include <zlib.h>   /* gzopen, gzread: plain and .gz files alike */
+#endif
+#endif
+#ifdef AE_USE_CBLAS
+#include <cblas.h>  /* cblas_sgemm */
+#endif
+
+#if defined(AE_MALLOC) != defined(AE_FREE)
+#error "define both AE_MALLOC and AE_FREE, or neither"
+#endif
+#if !defined(AE_MALLOC) && !defined(AE_NO_MALLOC)
+#include <stdlib.h> /* malloc, free */
+#define AE_MALLOC(bytes) malloc(bytes)
+#define AE_FREE(pointer) free(pointer)
+#endif
+
+/* ---------------------------------------------------------------------------
+   >>status   what a function that can fail returns                           */
+
+AE_API const char *ae_status_string(ae_status status)
+{
+    switch (status) {
+#define AE__CASE(name, text) case name: return text;
+    AE_STATUS_LIST(AE__CASE)
+#undef AE__CASE
+    default: return "unknown status";
+    }
+}
+
+/* What sizes are computed with: what does not fit a size_t becomes SIZE_MAX and stays so. */
+static size_t ae__sat_add(size_t a, size_t b)
+{
+    return a > SIZE_MAX - b ? SIZE_MAX : a + b;
+}
+
+static size_t ae__sat_mul(size_t a, size_t b)
+{
+    return b != 0 && a > SIZE_MAX / b ? SIZE_MAX : a * b;
+}
+
+static size_t ae__round_up(size_t a, size_t unit)
+{
+    return a > SIZE_MAX - (unit - 1) ? SIZE_MAX : (a + unit - 1) / unit * unit;
+}
+
+static size_t ae__min(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+// Neither infinite nor NaN: told from the bits, so that -Ofast cannot argue it away.
+static int ae__finite(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    return (u & 0x7f800000u) != 0x7f800000u;
+}
+
+static int ae__finite_double(double x)
+{
+    uint64_t u;
+    memcpy(&u, &x, sizeof u);
+    return (u & 0x7ff0000000000000u) != 0x7ff0000000000000u;
+}
+
+/* ---------------------------------------------------------------------------
+   Error sentences: our own small formatter, since the library prints nothing
+   and must not depend on a locale.
+     %s const char *   %d int   %z size_t   %g double, 6 digits   %%           */
+
+typedef struct ae__text {
+    char *at, *end;             /* next character; where the terminating 0 must fit             */
+} ae__text;
+
+static void ae__put(ae__text *t, const char *s)
+{
+    while (*s && t->at < t->end)
+        *t->at++ = *s++;
+    *t->at = 0;
+}
+
+static void ae__put_size(ae__text *t, size_t value)
+{
+    char digits[24];
+    int i = (int)sizeof digits - 1;
+    digits[i] = 0;
+    do {
+        digits[--i] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value);
+    ae__put(t, digits + i);
+}
+
+static void ae__put_int(ae__text *t, int value)
+{
+    if (value < 0)
+        ae__put(t, "-");
+    ae__put_size(t, value < 0 ? (size_t)0 - (size_t)value : (size_t)value);
+}
+
+static void ae__put_double(ae__text *t, double x)
+{
+    if (!ae__finite_double(x)) {
+        ae__put(t, "not finite");
+        return;
+    }
+    if (x < 0) {
+        ae__put(t, "-");
+        x = -x;
+    }
+    int exponent = 0;
+    if (x != 0 && (x >= 1e6 || x < 1e-4)) {
+        for (; x >= 10; x /= 10)
+            exponent++;
+        for (; x < 1; x *= 10)
+            exponent--;
+    }
+    size_t unit = 1;            // six significant digits: 1e6 > x * unit >= 1e5
+    while (x != 0 && x * (double)unit < 99999.95 && unit < 1000000000)
+        unit *= 10;
+    size_t digits = (size_t)(x * (double)unit + 0.5);
+    if (exponent && digits >= 10 * unit) {      // 9.999999 rounds up to the next power
+        digits /= 10;
+        exponent++;
+    }
+    ae__put_size(t, digits / unit);
+    digits %= unit;
+    if (digits) {
+        ae__put(t, ".");
+        while (digits) {
+            unit /= 10;
+            ae__put_size(t, digits / unit);
+            digits %= unit;
+        }
+    }
+    if (exponent) {
+        ae__put(t, "e");
+        ae__put_int(t, exponent);
+    }
+}
+
+static void ae__format_list(char *dst, size_t capacity, const char *format, va_list args)
+{
+    ae__text t;
+    t.at = dst;
+    t.end = dst + capacity - 1;
+    for (; *format; format++) {
+        char one[2] = {*format, 0};
+        if (*format != '%') {
+            ae__put(&t, one);
+            continue;
+        }
+        switch (*++format) {
+        case 's': ae__put(&t, va_arg(args, const char *)); break;
+        case 'd': ae__put_int(&t, va_arg(args, int)); break;
+        case 'z': ae__put_size(&t, va_arg(args, size_t)); break;
+        case 'g': ae__put_double(&t, va_arg(args, double)); break;
+        default:  ae__put(&t, "%"); break;
+        }
+    }
+}
+
+static void ae__format(char *dst, size_t capacity, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    ae__format_list(dst, capacity, format, args);
+    va_end(args);
+}
+
+// Keeps the sentence in the arena and hands the status through: return ae__fail(arena, ...);
+static ae_status ae__fail(ae_arena *arena, ae_status status, const char *format, ...)
+{
+    va_list args;
+    if (arena == NULL)
+        return status;
+    va_start(args, format);
+    ae__format_list(arena->error, sizeof arena->error, format, args);
+    va_end(args);
+    return status;
+}
+
+/* ---------------------------------------------------------------------------
+   >>platform   which instructions, which threads                             */
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#define AE__INLINE static __forceinline
+#elif defined(__GNUC__) || defined(__clang__)
+#define AE__INLINE static inline __attribute__((always_inline, unused))
+#else
+#define AE__INLINE static inline
+#endif
+
+// Which instruction sets this compiler can be asked for. The baseline is what it assumes anyway.
+#if !defined(AE_NO_SIMD) && !defined(__TINYC__) && \
+    (defined(__GNUC__) || defined(__clang__) || defined(_MSC_VER))
+#if (defined(__x86_64__) || defined(__i386__)) && defined(__SSE2__)
+#define AE__X86
+#elif defined(_M_X64) || (defined(_M_IX86_FP) && _M_IX86_FP >= 2)
+#define AE__X86
+#elif defined(__aarch64__) || defined(_M_ARM64)
+#define AE__NEON
+#endif
+#endif
+
+#ifdef AE__X86
+#include <immintrin.h> /* SSE2 ... AVX-512 */
+#if defined(_MSC_VER) && !defined(__clang__)
+#include <intrin.h> /* __cpuid, _xgetbv */
+#else
+#include <cpuid.h> /* __get_cpuid_count */
+#endif
+
+// Registers eax ... edx of CPUID leaf, subleaf; zeros where the processor has no such leaf.
+static void ae__cpuid(uint32_t r[4], uint32_t leaf, uint32_t subleaf)
+{
+    memset(r, 0, 4 * sizeof r[0]);
+#if defined(_MSC_VER) && !defined(__clang__)
+    int v[4];
+    __cpuid(v, 0);
+    if ((uint32_t)v[0] < leaf) return;
+    __cpuidex(v, (int)leaf, (int)subleaf);
+    for (int i = 0; i < 4; i++) r[i] = (uint32_t)v[i];
+#else
+    if (!__get_cpuid_count(leaf, subleaf, &r[0], &r[1], &r[2], &r[3])) {
+        memset(r, 0, 4 * sizeof r[0]);
+    }
+#endif
+}
+
+// Which registers the operating system saves: call only where CPUID shows OSXSAVE.
+static uint32_t ae__xgetbv(void)
+{
+#if defined(_MSC_VER) && !defined(__clang__)
+    return (uint32_t)_xgetbv(0);
+#else
+    uint32_t low;
+    __asm__ volatile("xgetbv" : "=a"(low) : "c"(0) : "edx");
+    return low;
+#endif
+}
+#endif
+
+// The best instruction set that this processor and its operating system run.
+static ae_isa ae__cpu(void)
+{
+#if defined(AE__X86)
+    const uint32_t fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28;        // leaf 1, ecx
+    const uint32_t avx2 = 1u << 5;                                            // leaf 7, ebx
+    const uint32_t avx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;        // F, DQ, BW, VL
+    const uint32_t ymm = 0x06u, zmm = 0xe6u;                                  // xgetbv
+    uint32_t one[4], seven[4];
+    ae__cpuid(one, 1, 0);
+    ae__cpuid(seven, 7, 0);
+    if ((one[2] & (fma | osxsave | avx)) != (fma | osxsave | avx)) return AE_ISA_SSE2;
+    const uint32_t saved = ae__xgetbv();
+    if ((saved & ymm) != ymm || !(seven[1] & avx2)) return AE_ISA_SSE2;
+    if ((saved & zmm) != zmm || (seven[1] & avx512) != avx512) return AE_ISA_AVX2;
+    return AE_ISA_AVX512;
+#elif defined(AE__NEON)
+    return AE_ISA_NEON;
+#else
+    return AE_ISA_SCALAR;
+#endif
+}
+
+#if defined(_OPENMP) && !defined(AE_NO_THREADS)
+#define AE__OPENMP
+#endif
+
+/* Calls job(arg, 0) ... job(arg, tasks-1) and returns when all are done. Tasks must be independent:
+   order and threads are the caller's, OpenMP's or none. */
+static AE__UNUSED void ae__parallel(const ae_exec *e, int tasks, ae_job *job, void *arg)
+{
+    int task;   // declared here because MSVC's OpenMP 2.0 wants it so
+    if (tasks <= 1) {
+        if (tasks == 1) job(arg, 0);
+        return;
+    }
+#ifndef AE_NO_THREADS
+    if (e && e->threads > 1 && e->parallel_for) {
+        e->parallel_for(e->user, tasks, job, arg);
+        return;
+    }
+#endif
+#ifdef AE__OPENMP
+    const int threads = e && e->threads > 1 ? e->threads : 1;
+    if (threads > 1) {
+#pragma omp parallel for schedule(static, 1) num_threads(threads)
+        for (task = 0; task < tasks; task++) job(arg, task);
+        return;
+    }
+#endif
+    (void)e;
+    for (task = 0; task < tasks; task++) job(arg, task);
+}
+
+
+/* ---------------------------------------------------------------------------
+   >>arena   one block of memory, filled from the front                       */
+
+AE_API ae_status ae_arena_init(ae_arena *arena, void *block, size_t bytes)
+{
+    if (arena == NULL)
+        return AE_E_ARG;
+    memset(arena, 0, sizeof *arena);
+    if (block == NULL || ((uintptr_t)block & (AE_ALIGN - 1)) != 0)
+        return ae__fail(arena, AE_E_ARG, "arena: the block is %s",
+                        block ? "not aligned to 64 bytes" : "NULL");
+    arena->base = arena->next = (unsigned char *)block;
+    arena->end = arena->base + bytes;
+    return AE_SUCCESS;
+}
+
+#ifndef AE_NO_MALLOC
+AE_API ae_arena *ae_arena_new(size_t bytes)
+{
+    // The arena's own struct stands in front of its block, both in one allocation.
+    size_t front = ae__round_up(sizeof(ae_arena), AE_ALIGN);
+    size_t total = ae__sat_add(bytes, front + AE_ALIGN);
+    void *owned = total == SIZE_MAX ? NULL : AE_MALLOC(total);
+    if (owned == NULL)
+        return NULL;
+    unsigned char *at = (unsigned char *)owned;
+    at += (AE_ALIGN - ((uintptr_t)at & (AE_ALIGN - 1))) & (AE_ALIGN - 1);
+    ae_arena *arena = (ae_arena *)(void *)at;
+    ae_arena_init(arena, at + front, bytes);
+    arena->owned = owned;
+    return arena;
+}
+
+AE_API void ae_arena_free(ae_arena *arena)
+{
+    if (arena && arena->owned)
+        AE_FREE(arena->owned);
+}
+#endif
+
+AE_API void *ae_alloc(ae_arena *arena, size_t bytes)
+{
+    size_t rounded = ae__round_up(bytes, AE_ALIGN);     // so that next stays aligned
+    if (arena == NULL || bytes > ae_arena_left(arena))
+        return NULL;
+    void *at = arena->next;
+    arena->next += ae__min(rounded, ae_arena_left(arena));
+    return memset(at, 0, bytes);
+}
+
+AE_API size_t ae_arena_used(const ae_arena *arena)
+{
+    return arena ? (size_t)(arena->next - arena->base) : 0;
+}
+
+AE_API size_t ae_arena_left(const ae_arena *arena)
+{
+    return arena ? (size_t)(arena->end - arena->next) : 0;
+}
+
+AE_API void ae_arena_rewind(ae_arena *arena, size_t mark)
+{
+    if (arena && mark <= ae_arena_used(arena))
+        arena->next = arena->base + mark;
+}
+
+/* ---------------------------------------------------------------------------
+   >>rng   counter-based randomness: a value depends on its place alone       */
+
+AE_API void ae_philox(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2])
+{
+    uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
+    uint32_t k0 = key[0], k1 = key[1];
+    for (int round = 0; round < 10; round++) {
+        uint64_t a = (uint64_t)0xD2511F53u * c0;
+        uint64_t b = (uint64_t)0xCD9E8D57u * c2;
+        c0 = (uint32_t)(b >> 32) ^ c1 ^ k0;
+        c2 = (uint32_t)(a >> 32) ^ c3 ^ k1;
+        c1 = (uint32_t)b;
+        c3 = (uint32_t)a;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    out[0] = c0;
+    out[1] = c1;
+    out[2] = c2;
+    out[3] = c3;
+}
+
+// Block number `block` of a sequence: elements 4 block ... 4 block + 3.
+static void ae__random_block(uint32_t out[4], uint64_t block, ae_random r)
+{
+    uint32_t counter[4], key[2];
+    counter[0] = (uint32_t)block;
+    counter[1] = r.stream;
+    counter[2] = (uint32_t)r.step;
+    counter[3] = (uint32_t)(r.step >> 32) ^ (uint32_t)(block >> 32) * 0x9E3779B9u;
+    key[0] = (uint32_t)r.seed;
+    key[1] = (uint32_t)(r.seed >> 32);
+    ae_philox(out, counter, key);
+}
+
+static float ae__unit(uint32_t bits)                // [0, 1): 24 bits
+{
+    return (float)(bits >> 8) * (1.0f / 16777216.0f);
+}
+
+static void ae__uniform4(float out[4], const uint32_t bits[4])
+{
+    for (int i = 0; i < 4; i++)
+        out[i] = ae__unit(bits[i]);
+}
+
+// Box & Muller 1958: two uniforms become two independent normals.
+static void ae__normal4(float out[4], const uint32_t bits[4])
+{
+    for (int i = 0; i < 4; i += 2) {
+        float u = ae__unit(bits[i]) + 1.0f / 16777216.0f;           // (0, 1]: its log is finite
+        float radius = sqrtf(-2.0f * logf(u));
+        float angle = 6.28318530718f * ae__unit(bits[i + 1]);
+        out[i] = radius * cosf(angle);
+        out[i + 1] = radius * sinf(angle);
+    }
+}
+
+static void ae__random_fill(float *x, size_t n, size_t first, ae_random r,
+                            void (*draw)(float out[4], const uint32_t bits[4]))
+{
+    uint32_t bits[4];
+    float four[4];
+    for (size_t i = 0; i < n;) {
+        size_t at = first + i, lane = at % 4, take = ae__min(4 - lane, n - i);
+        ae__random_block(bits, at / 4, r);
+        draw(four, bits);
+        memcpy(x + i, four + lane, take * sizeof *x);
+        i += take;
+    }
+}
+
+AE_API void ae_random_uniform(float *x, size_t n, size_t first, ae_random r)
+{
+    ae__random_fill(x, n, first, r, ae__uniform4);
+}
+
+AE_API void ae_random_normal(float *x, size_t n, size_t first, ae_random r)
+{
+    ae__random_fill(x, n, first, r, ae__normal4);
+}
+
+// A Feistel network is a bijection whatever its round function: the halves of the number take
+// turns being mixed into each other. Numbers beyond n walk on until they fall inside.
+AE_API uint64_t ae_random_permute(uint64_t i, uint64_t n, ae_random r)
+{
+    uint32_t keys[8];
+    int half = 1;
+    if (n <= 1)
+        return 0;
+    while (half < 32 && ((uint64_t)1 << (2 * half)) < n)
+        half++;
+    uint64_t mask = ((uint64_t)1 << half) - 1;
+    ae__random_block(keys, 0, r);
+    ae__random_block(keys + 4, 1, r);
+    do {
+        uint64_t left = i >> half, right = i & mask;
+        for (int round = 0; round < 8; round++) {
+            uint32_t mixed = ((uint32_t)right ^ keys[round]) * 0x9E3779B1u;
+            mixed = (mixed ^ (mixed >> 15)) * 0x85EBCA77u;
+            uint64_t next = left ^ ((mixed ^ (mixed >> 13)) & mask);
+            left = right;
+            right = next;
+        }
+        i = left << half | right;
+    } while (i >= n);
+    return i;
+}
+
+/* ---------------------------------------------------------------------------
+   >>kernels   the inner loops, once per instruction set                      */
+
+typedef struct ae__update {     /* one step of an optimiser, defaults filled in                 */
+    int kind, nesterov;         /* ae_optim_kind                                                */
+    float lr;                   /* Adagrad: already decayed                                     */
+    float beta1, beta2, eps, weight_decay, momentum;
+    float c1, c2;               /* Adam: 1 / (1 - beta1^t), 1 / (1 - beta2^t)                   */
+    int first;                  /* nonzero at t = 1: SGD's momentum starts as the gradient      */
+} ae__update;
+
+/* Each kernel runs on one thread; callers split the work. y may be an input wherever the sizes are
+   the same. What is computed for an element does not depend on where it lies. */
+struct ae_kernels {
+    const char *name;
+    ae_isa isa;
+    int mr, nr;                 /* gemm's tile: split m by multiples of mr, n by those of nr    */
+    /* c = A B + bias, or c += A B when accumulate.
+         c (m,n) rows ldc apart   A(i,p) = a[i*ars + p*acs]   B(p,j) = b[p*brs + j*bcs]
+         bias (n) or NULL, ignored when accumulating   scratch: AE__GEMM_MIN floats
+       One of ars, acs is 1 and one of brs, bcs; m, n, k >= 1. c must not overlap an input. */
+    void (*gemm)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars, ptrdiff_t acs,
+                 const float *b, ptrdiff_t brs, ptrdiff_t bcs, const float *bias,
+                 int m, int n, int k, int accumulate, float *scratch, size_t scratch_n);
+    void (*act)(float *y, const float *x, int act, float a, size_t n);
+    void (*softmax)(float *y, const float *x, size_t n);            /* of one row               */
+    void (*add)(float *y, const float *a, const float *b, size_t n);
+    void (*axpy)(float *y, float a, const float *x, size_t n);      /* y += a x                 */
+    void (*scale)(float *y, float a, size_t n);                     /* y *= a                   */
+    double (*dot)(const float *a, const float *b, size_t n);
+    void (*column_sum)(float *y, const float *x, size_t ldx, int rows, int cols);   /* y += ... */
+#ifndef AE_NO_TRAIN
+    void (*act_grad)(float *dx, const float *dy, const float *x, const float *y, int act, float a,
+                     size_t n);
+    /* The sum of the terms. BCE: *bad |= 1 when a target or a probability is outside [0,1]. */
+    double (*loss)(const float *y, const float *t, int kind, float a, size_t n, int *bad);
+    /* Gradients of the terms times scale, overwritten (=). dy or dt may be NULL. */
+    void (*loss_grad)(float *dy, float *dt, const float *y, const float *t, int kind, float a,
+                      float scale, size_t n);
+    void (*update)(float *w, float *s1, float *s2, const float *g, const ae__update *u, size_t n);
+    void (*clamp)(float *x, float limit, size_t n);                 /* into [-limit, limit]     */
+#endif
+};
+
+#define AE__GEMM_K 256          /* products summed in one go; such sums are then added up       */
+#define AE__GEMM_MIN 8704       /* floats: a panel of B, AE__GEMM_K x 32, and a tile of C       */
+#define AE__GEMM_FEW 64         /* rows of A below which B is not worth a copy                  */
+#define AE__SUM_BLOCK 256       /* terms summed in float; such sums are added in double         */
+
+#define AE__PASTE_(a, b) ae__##a##_##b
+#define AE__PASTE(a, b) AE__PASTE_(a, b)
+#define AE__K(name) AE__PASTE(name, AE__SUFFIX)
+
+// Which lane is which.
+static AE__UNUSED const float ae__lanes[16] = {
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+};
+
+// The loops over a vector, a row, a tile: unrolled, so that their arrays become registers.
+#if defined(__clang__)
+#define AE__UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__) && __GNUC__ >= 8 && !defined(__CUDACC__)
+#define AE__UNROLL _Pragma("GCC unroll 16")
+#else
+#define AE__UNROLL
+#endif
+
+// Where the baseline has a fused multiply-add (-march=native), it is asked for by name: left to
+// itself a compiler fuses here and not there, and equal sums would differ in their last bit.
+#if defined(__FMA__) || defined(__aarch64__)
+#define AE__FUSED
+#endif
+
+// The header includes itself once per instruction set; see "the text of the kernels" below.
+#ifndef AE_HEADER_FILENAME
+#define AE_HEADER_FILENAME "ae.h"
+#endif
+#define AE__PASS_SCALAR 1
+#define AE__PASS_SSE2 2
+#define AE__PASS_NEON 3
+#define AE__PASS_AVX2 4
+#define AE__PASS_AVX512 5
+
+#define AE__PASS AE__PASS_SCALAR
+#include AE_HEADER_FILENAME
+#undef AE__PASS
+
+#ifdef AE__NEON
+#include <arm_neon.h> /* part of every aarch64 */
+#define AE__PASS AE__PASS_NEON
+#include AE_HEADER_FILENAME
+#undef AE__PASS
+#endif
+
+#ifdef AE__X86
+#define AE__PASS AE__PASS_SSE2
+#include AE_HEADER_FILENAME
+#undef AE__PASS
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#elif defined(__GNUC__)
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+#define AE__PASS AE__PASS_AVX2
+#include AE_HEADER_FILENAME
+#undef AE__PASS
+#if defined(__clang__)
+#pragma clang attribute pop
+#elif defined(__GNUC__)
+#pragma GCC pop_options
+#endif
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,fma"))), \
+                             apply_to = function)
+#elif defined(__GNUC__)
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,fma")
+#pragma GCC diagnostic push /* GCC 12's own _mm512_max_ps and others set it off (its bug 105593) */
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+#define AE__PASS AE__PASS_AVX512
+#include AE_HEADER_FILENAME
+#undef AE__PASS
+#if defined(__clang__)
+#pragma clang attribute pop
+#elif defined(__GNUC__)
+#pragma GCC diagnostic pop
+#pragma GCC pop_options
+#endif
+#endif
+
+
+#endif /* AE_IMPLEMENTATION */
+#else /* AE__PASS */
+/* ---------------------------------------------------------------------------
+   The text of the kernels, read once per instruction set. It is written over a vector AE__V of
+   AE__VN floats, a mask AE__M and integers AE__I of the same width; each pass says what they are.
+   AE__MR rows and AE__NV vectors make the tile of the matrix product: as many sums as fit into the
+   registers with AE__NV + 1 to spare. */
+
+#if AE__PASS == AE__PASS_SCALAR
+#define AE__SUFFIX scalar
+#define AE__NAME "scalar"
+#define AE__ISA AE_ISA_SCALAR
+#define AE__VN 1
+#define AE__MR 2
+#define AE__NV 8
+#define AE__V float
+#define AE__M int
+#define AE__I int32_t
+#define AE__SET1(x) (x)
+#define AE__LOADU(p) (*(p))
+#define AE__STOREU(p, v) (*(p) = (v))
+#define AE__ADD(a, b) ((a) + (b))
+#define AE__SUB(a, b) ((a) - (b))
+#define AE__MUL(a, b) ((a) * (b))
+#define AE__DIV(a, b) ((a) / (b))
+#ifdef AE__FUSED
+#define AE__FMA(a, b, c) fmaf(a, b, c)
+#else
+#define AE__FMA(a, b, c) ((a) * (b) + (c))
+#endif
+#define AE__MIN(a, b) ((a) < (b) ? (a) : (b))
+#define AE__MAX(a, b) ((a) > (b) ? (a) : (b))
+#define AE__ABS(a) fabsf(a)
+#define AE__SQRT(a) sqrtf(a)
+#define AE__GT(a, b) ((a) > (b))
+#define AE__GE(a, b) ((a) >= (b))
+#define AE__SELECT(m, a, b) ((m) ? (a) : (b))
+#define AE__BITS(v) ae__bits(v)
+#define AE__FLOAT(i) ae__float(i)
+#define AE__ISET1(x) (x)
+#define AE__IADD(a, b) ((int32_t)((uint32_t)(a) + (uint32_t)(b)))
+#define AE__ISUB(a, b) ((int32_t)((uint32_t)(a) - (uint32_t)(b)))
+#define AE__SHL23(i) ((int32_t)((uint32_t)(i) << 23))
+#define AE__SHR23(i) ((i) >> 23)
+#define AE__TO_INT(v) ae__to_int(v)
+#define AE__FROM_INT(i) ((float)(i))
+AE__INLINE int32_t ae__bits(float x) { int32_t i; memcpy(&i, &x, 4); return i; }
+AE__INLINE float ae__float(int32_t i) { float x; memcpy(&x, &i, 4); return x; }
+// To the nearest; 0 for what does not fit, NaN included.
+AE__INLINE int32_t ae__to_int(float x)
+{
+    if (!(x > -1e9f && x < 1e9f)) return 0;
+    return (int32_t)(x + (x < 0.0f ? -0.5f : 0.5f));
+}
+
+#elif AE__PASS == AE__PASS_SSE2
+#define AE__SUFFIX sse2
+#define AE__NAME "sse2"
+#define AE__ISA AE_ISA_SSE2
+#define AE__VN 4
+#define AE__MR 2
+#define AE__NV 4
+#define AE__V __m128
+#define AE__M __m128
+#define AE__I __m128i
+#define AE__SET1(x) _mm_set1_ps(x)
+#define AE__LOADU(p) _mm_loadu_ps(p)
+#define AE__STOREU(p, v) _mm_storeu_ps(p, v)
+#define AE__ADD(a, b) _mm_add_ps(a, b)
+#define AE__SUB(a, b) _mm_sub_ps(a, b)
+#define AE__MUL(a, b) _mm_mul_ps(a, b)
+#define AE__DIV(a, b) _mm_div_ps(a, b)
+#ifdef AE__FUSED
+#define AE__FMA(a, b, c) _mm_fmadd_ps(a, b, c)
+#else
+#define AE__FMA(a, b, c) _mm_add_ps(_mm_mul_ps(a, b), c)
+#endif
+#define AE__MIN(a, b) _mm_min_ps(a, b)
+#define AE__MAX(a, b) _mm_max_ps(a, b)
+#define AE__ABS(a) _mm_and_ps(a, _mm_castsi128_ps(_mm_set1_epi32(0x7fffffff)))
+#define AE__SQRT(a) _mm_sqrt_ps(a)
+#define AE__GT(a, b) _mm_cmpgt_ps(a, b)
+#define AE__GE(a, b) _mm_cmpge_ps(a, b)
+#define AE__SELECT(m, a, b) _mm_or_ps(_mm_and_ps(m, a), _mm_andnot_ps(m, b))
+#define AE__BITS(v) _mm_castps_si128(v)
+#define AE__FLOAT(i) _mm_castsi128_ps(i)
+#define AE__ISET1(x) _mm_set1_epi32(x)
+#define AE__IADD(a, b) _mm_add_epi32(a, b)
+#define AE__ISUB(a, b) _mm_sub_epi32(a, b)
+#define AE__SHL23(i) _mm_slli_epi32(i, 23)
+#define AE__SHR23(i) _mm_srai_epi32(i, 23)
+#define AE__TO_INT(v) _mm_cvtps_epi32(v)
+#define AE__FROM_INT(i) _mm_cvtepi32_ps(i)
+#define AE__LOAD4(p, s) _mm_loadu_ps(p)
+#define AE__ZIP_LOW(a, b) _mm_unpacklo_ps(a, b)
+#define AE__ZIP_HIGH(a, b) _mm_unpackhi_ps(a, b)
+#define AE__PAIR_LOW(a, b) _mm_shuffle_ps(a, b, 0x44)
+#define AE__PAIR_HIGH(a, b) _mm_shuffle_ps(a, b, 0xee)
+
+#elif AE__PASS == AE__PASS_NEON
+#define AE__SUFFIX neon
+#define AE__NAME "neon"
+#define AE__ISA AE_ISA_NEON
+#define AE__VN 4
+#define AE__MR 4
+#define AE__NV 4
+#define AE__V float32x4_t
+#define AE__M uint32x4_t
+#define AE__I int32x4_t
+#define AE__SET1(x) vdupq_n_f32(x)
+#define AE__LOADU(p) vld1q_f32(p)
+#define AE__STOREU(p, v) vst1q_f32(p, v)
+#define AE__ADD(a, b) vaddq_f32(a, b)
+#define AE__SUB(a, b) vsubq_f32(a, b)
+#define AE__MUL(a, b) vmulq_f32(a, b)
+#define AE__DIV(a, b) vdivq_f32(a, b)
+#define AE__FMA(a, b, c) vfmaq_f32(c, a, b)
+#define AE__MIN(a, b) vminq_f32(a, b)
+#define AE__MAX(a, b) vmaxq_f32(a, b)
+#define AE__ABS(a) vabsq_f32(a)
+#define AE__SQRT(a) vsqrtq_f32(a)
+#define AE__GT(a, b) vcgtq_f32(a, b)
+#define AE__GE(a, b) vcgeq_f32(a, b)
+#define AE__SELECT(m, a, b) vbslq_f32(m, a, b)
+#define AE__BITS(v) vreinterpretq_s32_f32(v)
+#define AE__FLOAT(i) vreinterpretq_f32_s32(i)
+#define AE__ISET1(x) vdupq_n_s32(x)
+#define AE__IADD(a, b) vaddq_s32(a, b)
+#define AE__ISUB(a, b) vsubq_s32(a, b)
+#define AE__SHL23(i) vshlq_n_s32(i, 23)
+#define AE__SHR23(i) vshrq_n_s32(i, 23)
+#define AE__TO_INT(v) vcvtnq_s32_f32(v)
+#define AE__FROM_INT(i) vcvtq_f32_s32(i)
+#define AE__LOAD4(p, s) vld1q_f32(p)
+#define AE__ZIP_LOW(a, b) vzip1q_f32(a, b)
+#define AE__ZIP_HIGH(a, b) vzip2q_f32(a, b)
+#define AE__PAIR_LOW(a, b) vcombine_f32(vget_low_f32(a), vget_low_f32(b))
+#define AE__PAIR_HIGH(a, b) vcombine_f32(vget_high_f32(a), vget_high_f32(b))
+
+#elif AE__PASS == AE__PASS_AVX2
+#define AE__SUFFIX avx2
+#define AE__NAME "avx2"
+#define AE__ISA AE_ISA_AVX2
+#define AE__VN 8
+#define AE__MR 6
+#define AE__NV 2
+#define AE__V __m256
+#define AE__M __m256
+#define AE__I __m256i
+#define AE__SET1(x) _mm256_set1_ps(x)
+#define AE__LOADU(p) _mm256_loadu_ps(p)
+#define AE__STOREU(p, v) _mm256_storeu_ps(p, v)
+#define AE__LOADK(p, k) _mm256_maskload_ps(p, _mm256_castps_si256(AE__FIRST(k)))
+#define AE__STOREK(p, v, k) _mm256_maskstore_ps(p, _mm256_castps_si256(AE__FIRST(k)), v)
+#define AE__ADD(a, b) _mm256_add_ps(a, b)
+#define AE__SUB(a, b) _mm256_sub_ps(a, b)
+#define AE__MUL(a, b) _mm256_mul_ps(a, b)
+#define AE__DIV(a, b) _mm256_div_ps(a, b)
+#define AE__FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define AE__MIN(a, b) _mm256_min_ps(a, b)
+#define AE__MAX(a, b) _mm256_max_ps(a, b)
+#define AE__ABS(a) _mm256_and_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff)))
+#define AE__SQRT(a) _mm256_sqrt_ps(a)
+#define AE__GT(a, b) _mm256_cmp_ps(a, b, _CMP_GT_OQ)
+#define AE__GE(a, b) _mm256_cmp_ps(a, b, _CMP_GE_OQ)
+#define AE__SELECT(m, a, b) _mm256_blendv_ps(b, a, m)
+#define AE__BITS(v) _mm256_castps_si256(v)
+#define AE__FLOAT(i) _mm256_castsi256_ps(i)
+#define AE__ISET1(x) _mm256_set1_epi32(x)
+#define AE__IADD(a, b) _mm256_add_epi32(a, b)
+#define AE__ISUB(a, b) _mm256_sub_epi32(a, b)
+#define AE__SHL23(i) _mm256_slli_epi32(i, 23)
+#define AE__SHR23(i) _mm256_srai_epi32(i, 23)
+#define AE__TO_INT(v) _mm256_cvtps_epi32(v)
+#define AE__FROM_INT(i) _mm256_cvtepi32_ps(i)
+#define AE__LOAD4(p, s) \
+    _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps((p) + (s)), 1)
+#define AE__ZIP_LOW(a, b) _mm256_unpacklo_ps(a, b)
+#define AE__ZIP_HIGH(a, b) _mm256_unpackhi_ps(a, b)
+#define AE__PAIR_LOW(a, b) _mm256_shuffle_ps(a, b, 0x44)
+#define AE__PAIR_HIGH(a, b) _mm256_shuffle_ps(a, b, 0xee)
+
+#elif AE__PASS == AE__PASS_AVX512
+#define AE__SUFFIX avx512
+#define AE__NAME "avx512"
+#define AE__ISA AE_ISA_AVX512
+#define AE__VN 16
+#define AE__MR 12
+#define AE__NV 2
+#define AE__V __m512
+#define AE__M __mmask16
+#define AE__I __m512i
+#define AE__SET1(x) _mm512_set1_ps(x)
+#define AE__LOADU(p) _mm512_loadu_ps(p)
+#define AE__STOREU(p, v) _mm512_storeu_ps(p, v)
+#define AE__LOADK(p, k) _mm512_maskz_loadu_ps(AE__FIRST(k), p)
+#define AE__STOREK(p, v, k) _mm512_mask_storeu_ps(p, AE__FIRST(k), v)
+#define AE__ADD(a, b) _mm512_add_ps(a, b)
+#define AE__SUB(a, b) _mm512_sub_ps(a, b)
+#define AE__MUL(a, b) _mm512_mul_ps(a, b)
+#define AE__DIV(a, b) _mm512_div_ps(a, b)
+#define AE__FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define AE__MIN(a, b) _mm512_min_ps(a, b)
+#define AE__MAX(a, b) _mm512_max_ps(a, b)
+#define AE__ABS(a) _mm512_and_ps(a, _mm512_castsi512_ps(_mm512_set1_epi32(0x7fffffff)))
+#define AE__SQRT(a) _mm512_sqrt_ps(a)
+#define AE__GT(a, b) _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ)
+#define AE__GE(a, b) _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ)
+#define AE__SELECT(m, a, b) _mm512_mask_blend_ps(m, b, a)
+#define AE__BITS(v) _mm512_castps_si512(v)
+#define AE__FLOAT(i) _mm512_castsi512_ps(i)
+#define AE__ISET1(x) _mm512_set1_epi32(x)
+#define AE__IADD(a, b) _mm512_add_epi32(a, b)
+#define AE__ISUB(a, b) _mm512_sub_epi32(a, b)
+#define AE__SHL23(i) _mm512_slli_epi32(i, 23)
+#define AE__SHR23(i) _mm512_srai_epi32(i, 23)
+#define AE__TO_INT(v) _mm512_cvtps_epi32(v)
+#define AE__FROM_INT(i) _mm512_cvtepi32_ps(i)
+#define AE__HALF4(p, s) \
+    _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps((p) + (s)), 1)
+#define AE__LOAD4(p, s) \
+    _mm512_insertf32x8(_mm512_castps256_ps512(AE__HALF4(p, s)), AE__HALF4((p) + 2 * (s), s), 1)
+#define AE__ZIP_LOW(a, b) _mm512_unpacklo_ps(a, b)
+#define AE__ZIP_HIGH(a, b) _mm512_unpackhi_ps(a, b)
+#define AE__PAIR_LOW(a, b) _mm512_shuffle_ps(a, b, 0x44)
+#define AE__PAIR_HIGH(a, b) _mm512_shuffle_ps(a, b, 0xee)
+#endif
+
+#define AE__NR (AE__NV * AE__VN)
+
+// The lanes below k. Comparisons are false for NaN; MIN and MAX hand on a NaN in their second
+// argument, which is therefore the variable one below.
+#define AE__FIRST(k) AE__GT(AE__SET1((float)(k)), AE__LOADU(ae__lanes))
+
+#ifndef AE__LOADK
+#define AE__LOADK(p, k) AE__K(load_part)(p, k)
+#define AE__STOREK(p, v, k) AE__K(store_part)(p, v, k)
+AE__INLINE AE__V AE__K(load_part)(const float *p, size_t k)
+{
+    float part[AE__VN] = {0.0f};
+    memcpy(part, p, k * sizeof part[0]);
+    return AE__LOADU(part);
+}
+
+AE__INLINE void AE__K(store_part)(float *p, AE__V v, size_t k)
+{
+    float part[AE__VN];
+    AE__STOREU(part, v);
+    memcpy(p, part, k * sizeof part[0]);
+}
+#endif
+
+/* The vector at p where only k >= 1 floats are left: further lanes are 0. Every loop over elements
+   is  for (size_t i = 0; i < n; i += AE__VN)  with n - i floats left. */
+AE__INLINE AE__V AE__K(load)(const float *p, size_t k)
+{
+    return k >= AE__VN ? AE__LOADU(p) : AE__LOADK(p, k);
+}
+
+AE__INLINE void AE__K(store)(float *p, AE__V v, size_t k)
+{
+    if (k >= AE__VN) AE__STOREU(p, v);
+    else AE__STOREK(p, v, k);
+}
+
+// v with lanes from k on set to 0.
+AE__INLINE AE__V AE__K(keep)(AE__V v, size_t k)
+{
+    return k >= AE__VN ? v : AE__SELECT(AE__FIRST(k), v, AE__SET1(0.0f));
+}
+
+AE__INLINE double AE__K(sum_lanes)(AE__V v)
+{
+    float lane[AE__VN];
+    double sum = 0.0;
+    AE__STOREU(lane, v);
+    for (int i = 0; i < AE__VN; i++) sum += (double)lane[i];
+    return sum;
+}
+
+/* ---- the matrix product: c = A B, in tiles of AE__MR x AE__NR ----
+   A panel of B, AE__NR columns wide and at most AE__GEMM_K deep, is copied so that its rows are
+   contiguous; it stays in the first-level cache while all rows of A pass by. A is read where it
+   is. Each element of c is a sum over k in its order, whatever tile it falls into. */
+
+// dst[p*NR + j] = b[p*brs + j]; columns past `cols` are 0.
+AE__INLINE void AE__K(pack_rows)(float *dst, const float *b, ptrdiff_t brs, int cols, int k)
+{
+    for (int p = 0; p < k; p++, b += brs, dst += AE__NR) {
+        AE__UNROLL
+        for (int j = 0; j < AE__NR; j += AE__VN) {
+            AE__STOREU(dst + j, j < cols ? AE__K(load)(b + j, (size_t)(cols - j))
+                                         : AE__SET1(0.0f));
+        }
+    }
+}
+
+#if AE__VN > 1
+/* dst[p*NR + j] = b[p + j*bcs] for AE__VN columns and p < k, k a multiple of 4. Row t of x holds
+   four p of the columns t, t+4, t+8, ...: transposing each 4 x 4 block leaves one p per row. */
+AE__INLINE void AE__K(transpose)(float *dst, const float *b, ptrdiff_t bcs, int k)
+{
+    const float *b1 = b + bcs, *b2 = b1 + bcs, *b3 = b2 + bcs;
+    const ptrdiff_t next = 4 * bcs;
+    (void)next;
+    for (int p = 0; p < k; p += 4, dst += 4 * AE__NR) {
+        const AE__V x0 = AE__LOAD4(b + p, next), x1 = AE__LOAD4(b1 + p, next);
+        const AE__V x2 = AE__LOAD4(b2 + p, next), x3 = AE__LOAD4(b3 + p, next);
+        const AE__V y0 = AE__ZIP_LOW(x0, x1), y1 = AE__ZIP_HIGH(x0, x1);
+        const AE__V y2 = AE__ZIP_LOW(x2, x3), y3 = AE__ZIP_HIGH(x2, x3);
+        AE__STOREU(dst, AE__PAIR_LOW(y0, y2));
+        AE__STOREU(dst + AE__NR, AE__PAIR_HIGH(y0, y2));
+        AE__STOREU(dst + 2 * AE__NR, AE__PAIR_LOW(y1, y3));
+        AE__STOREU(dst + 3 * AE__NR, AE__PAIR_HIGH(y1, y3));
+    }
+}
+#endif
+
+// dst[p*NR + j] = b[p + j*bcs]; columns past `cols` are 0.
+AE__INLINE void AE__K(pack_columns)(float *dst, const float *b, ptrdiff_t bcs, int cols, int k)
+{
+    for (int j = 0; j < AE__NR; j += AE__VN) {
+        int done = 0;   // rows of these columns
+#if AE__VN > 1
+        if (j + AE__VN <= cols) {
+            done = k & ~3;
+            AE__K(transpose)(dst + j, b + j * bcs, bcs, done);
+        }
+#endif
+        if (j + AE__VN > cols) {
+            for (int p = 0; p < k; p++) AE__STOREU(dst + p * AE__NR + j, AE__SET1(0.0f));
+        }
+        for (int i = j; i < j + AE__VN && i < cols; i++) {
+            for (int p = done; p < k; p++) dst[p * AE__NR + i] = b[p + i * bcs];
+        }
+    }
+}
+
+/* One tile: c (rows,AE__NR) = old + k products, A(r,p) = a[r*ars + p*acs]; old may be c. `rows` and
+   one of A's strides are constants where this is inlined, so that the sums stay in registers. */
+AE__INLINE void AE__K(tile)(float *c, ptrdiff_t ldc, const float *old, ptrdiff_t ldold,
+                            const float *a, ptrdiff_t ars, ptrdiff_t acs, const float *b,
+                            ptrdiff_t ldb, int rows, int k)
+{
+    AE__V sum[AE__MR][AE__NV];
+    AE__UNROLL
+    for (int r = 0; r < rows; r++) {
+        AE__UNROLL
+        for (int v = 0; v < AE__NV; v++) sum[r][v] = AE__SET1(0.0f);
+    }
+    for (int p = 0; p < k; p++, a += acs, b += ldb) {
+        AE__V row[AE__NV];
+        AE__UNROLL
+        for (int v = 0; v < AE__NV; v++) row[v] = AE__LOADU(b + v * AE__VN);
+        AE__UNROLL
+        for (int r = 0; r < rows; r++) {
+            const AE__V x = AE__SET1(a[r * ars]);
+            AE__UNROLL
+            for (int v = 0; v < AE__NV; v++) sum[r][v] = AE__FMA(x, row[v], sum[r][v]);
+        }
+    }
+    AE__UNROLL
+    for (int r = 0; r < rows; r++, c += ldc, old += ldold) {
+        AE__UNROLL
+        for (int v = 0; v < AE__NV; v++) {
+            AE__STOREU(c + v * AE__VN, AE__ADD(AE__LOADU(old + v * AE__VN), sum[r][v]));
+        }
+    }
+}
+
+/* All tiles of a panel: c (m,AE__NR) = old + A panel. They are as high as m allows, so that a few
+   rows do not cost as much as AE__MR. */
+AE__INLINE void AE__K(tiles)(float *c, ptrdiff_t ldc, const float *old, ptrdiff_t ldold,
+                             const float *a, ptrdiff_t ars, ptrdiff_t acs, const float *b,
+                             ptrdiff_t ldb, int m, int k)
+{
+    for (int rows; m > 0; m -= rows, a += rows * ars, c += rows * ldc, old += rows * ldold) {
+        if (m >= AE__MR) {
+            rows = AE__MR;
+            AE__K(tile)(c, ldc, old, ldold, a, ars, acs, b, ldb, AE__MR, k);
+        } else if (AE__MR > 4 && m >= 4) {
+            rows = 4;
+            AE__K(tile)(c, ldc, old, ldold, a, ars, acs, b, ldb, 4, k);
+        } else if (AE__MR > 2 && m >= 2) {
+            rows = 2;
+            AE__K(tile)(c, ldc, old, ldold, a, ars, acs, b, ldb, 2, k);
+        } else {
+            rows = 1;
+            AE__K(tile)(c, ldc, old, ldold, a, ars, acs, b, ldb, 1, k);
+        }
+    }
+}
+
+// One of A's strides is 1: told apart here, so that each case is compiled for itself.
+static void AE__K(gemm_panel)(float *c, ptrdiff_t ldc, const float *old, ptrdiff_t ldold,
+                              const float *a, ptrdiff_t ars, ptrdiff_t acs, const float *b,
+                              ptrdiff_t ldb, int m, int k)
+{
+    if (acs == 1) AE__K(tiles)(c, ldc, old, ldold, a, ars, 1, b, ldb, m, k);
+    else AE__K(tiles)(c, ldc, old, ldold, a, 1, acs, b, ldb, m, k);
+}
+
+// The last panel, of fewer columns: block by block of rows by way of `part` (AE__MR,AE__NR).
+static void AE__K(gemm_last)(float *c, ptrdiff_t ldc, const float *start, const float *a,
+                             ptrdiff_t ars, ptrdiff_t acs, const float *panel, int m, int cols,
+                             int k, int accumulate, float *part)
+{
+    for (int i = 0; i < m; i += AE__MR) {
+        const int rows = m - i < AE__MR ? m - i : AE__MR;
+        AE__K(gemm_panel)(part, AE__NR, start, 0, a + i * ars, ars, acs, panel, AE__NR, rows,
+                          k);
+        for (int r = 0; r < rows; r++) {
+            for (int j = 0; j < cols; j += AE__VN) {
+                float *to = c + (i + r) * ldc + j;
+                const size_t left = (size_t)(cols - j);
+                AE__V v = AE__LOADU(part + r * AE__NR + j);
+                if (accumulate) v = AE__ADD(AE__K(load)(to, left), v);
+                AE__K(store)(to, v, left);
+            }
+        }
+    }
+}
+
+static void AE__K(gemm)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars, ptrdiff_t acs,
+                        const float *b, ptrdiff_t brs, ptrdiff_t bcs, const float *bias,
+                        int m, int n, int k, int accumulate, float *scratch, size_t scratch_n)
+{
+    const int most = 40 * AE__MR;       // rows at a time: A's part stays in the second-level cache
+    const int parts = (k + AE__GEMM_K - 1) / AE__GEMM_K;
+    const int depth = (k + parts - 1) / parts;                  // k is cut into equal parts
+    // From a whole cache line on; AE__GEMM_MIN has room for it.
+    float *panel = scratch + (64 - (uintptr_t)scratch % 64) % 64 / sizeof(float);
+    float *start = panel + AE__GEMM_K * AE__NR;                 // a row: the bias or zeros
+    float *part = start + AE__NR;
+    (void)scratch_n;
+    for (int i = 0; i < m; i += most) {
+        const int rows = m - i < most ? m - i : most;
+        for (int p = 0; p < k; p += depth) {
+            const int deep = k - p < depth ? k - p : depth, adds = accumulate || p > 0;
+            const float *ap = a + i * ars + p * acs;
+            for (int j = 0; j < n; j += AE__NR) {
+                const int cols = n - j < AE__NR ? n - j : AE__NR;
+                float *to = c + i * ldc + j;
+                const float *from = panel;
+                ptrdiff_t ldb = AE__NR;
+                if (bcs == 1 && cols == AE__NR && rows <= AE__GEMM_FEW) {
+                    from = b + p * brs + j;     // not worth a copy
+                    ldb = brs;
+                } else if (bcs == 1) AE__K(pack_rows)(panel, b + p * brs + j, brs, cols, deep);
+                else AE__K(pack_columns)(panel, b + p + j * bcs, bcs, cols, deep);
+                AE__K(pack_rows)(start, bias ? bias + j : start, 0, bias && !adds ? cols : 0, 1);
+                if (cols < AE__NR) {
+                    AE__K(gemm_last)(to, ldc, start, ap, ars, acs, panel, rows, cols, deep, adds,
+                                     part);
+                } else if (adds) {
+                    AE__K(gemm_panel)(to, ldc, to, ldc, ap, ars, acs, from, ldb, rows, deep);
+                } else {
+                    AE__K(gemm_panel)(to, ldc, start, 0, ap, ars, acs, from, ldb, rows, deep);
+                }
+            }
+        }
+    }
+}
+
+/* ---- mathematics ----
+   Polynomials: interpolation at Chebyshev nodes, computed with 40 digits and rounded to float. */
+
+// 2^n for a whole n in -126 ... 127.
+AE__INLINE AE__V AE__K(pow2)(AE__V n)
+{
+    return AE__FLOAT(AE__SHL23(AE__IADD(AE__TO_INT(n), AE__ISET1(127))));
+}
+
+// e^x = 2^n (1 + q): returns q = e^r - 1 with x = n ln 2 + r, |r| <= ln 2 / 2. |x| < 1000.
+AE__INLINE AE__V AE__K(exp_split)(AE__V x, AE__V *n)
+{
+    *n = AE__FROM_INT(AE__TO_INT(AE__MUL(x, AE__SET1(1.44269504f))));
+    // ln 2 in two parts: n times the first is exact.
+    AE__V r = AE__FMA(*n, AE__SET1(-0.693359375f), x);
+    r = AE__FMA(*n, AE__SET1(2.12194440e-4f), r);
+    // (e^r - 1 - r) / r^2
+    AE__V p = AE__SET1(1.989198063e-04f);
+    p = AE__FMA(p, r, AE__SET1(1.393454149e-03f));
+    p = AE__FMA(p, r, AE__SET1(8.333310485e-03f));
+    p = AE__FMA(p, r, AE__SET1(4.166645557e-02f));
+    p = AE__FMA(p, r, AE__SET1(1.666666716e-01f));
+    p = AE__FMA(p, r, AE__SET1(0.5f));
+    return AE__FMA(AE__MUL(r, r), p, r);
+}
+
+// e^x; 0 below -104, infinite above 88.7.
+AE__INLINE AE__V AE__K(exp)(AE__V x)
+{
+    AE__V n;
+    x = AE__MIN(AE__SET1(89.0f), AE__MAX(AE__SET1(-104.0f), x));
+    const AE__V q = AE__K(exp_split)(x, &n);
+    // 2^n in two factors: it may be smaller than the smallest normal float.
+    const AE__V half = AE__FROM_INT(AE__TO_INT(AE__MUL(n, AE__SET1(0.5f))));
+    const AE__V y = AE__FMA(AE__K(pow2)(half), q, AE__K(pow2)(half));
+    return AE__MUL(y, AE__K(pow2)(AE__SUB(n, half)));
+}
+
+// e^x - 1 for x <= 30 (beyond, it stays there): near 0 without cancellation.
+AE__INLINE AE__V AE__K(expm1)(AE__V x)
+{
+    AE__V n;
+    x = AE__MIN(AE__SET1(30.0f), AE__MAX(AE__SET1(-30.0f), x));
+    const AE__V q = AE__K(exp_split)(x, &n);
+    const AE__V scale = AE__K(pow2)(n);
+    return AE__FMA(scale, q, AE__SUB(scale, AE__SET1(1.0f)));
+}
+
+// x = 2^e (1 + f), 1 + f in sqrt(1/2) ... sqrt(2), for a normal x > 0.
+AE__INLINE AE__V AE__K(log_split)(AE__V x, AE__V *e)
+{
+    const AE__I bits = AE__BITS(x);
+    const AE__I exponent = AE__SHR23(AE__ISUB(bits, AE__ISET1(0x3f3504f3)));
+    *e = AE__FROM_INT(exponent);
+    return AE__SUB(AE__FLOAT(AE__ISUB(bits, AE__SHL23(exponent))), AE__SET1(1.0f));
+}
+
+// e ln 2 + ln(1 + f), |f| < 0.42.
+AE__INLINE AE__V AE__K(log_join)(AE__V e, AE__V f)
+{
+    const AE__V f2 = AE__MUL(f, f);
+    // (ln(1 + f) - f + f^2/2) / f^3
+    AE__V p = AE__SET1(6.972518563e-02f);
+    p = AE__FMA(p, f, AE__SET1(-1.148121208e-01f));
+    p = AE__FMA(p, f, AE__SET1(1.168578491e-01f));
+    p = AE__FMA(p, f, AE__SET1(-1.242552325e-01f));
+    p = AE__FMA(p, f, AE__SET1(1.424900740e-01f));
+    p = AE__FMA(p, f, AE__SET1(-1.666780710e-01f));
+    p = AE__FMA(p, f, AE__SET1(2.000071704e-01f));
+    p = AE__FMA(p, f, AE__SET1(-2.499999702e-01f));
+    p = AE__FMA(p, f, AE__SET1(3.333333135e-01f));
+    AE__V y = AE__MUL(AE__MUL(f, f2), p);
+    y = AE__FMA(e, AE__SET1(-2.12194440e-4f), y);
+    y = AE__FMA(f2, AE__SET1(-0.5f), y);
+    y = AE__ADD(f, y);
+    return AE__FMA(e, AE__SET1(0.693359375f), y);
+}
+
+// ln(1 + x) for x > -1; where 1 + x would lose x, x is f.
+AE__INLINE AE__V AE__K(log1p)(AE__V x)
+{
+    AE__V e;
+    const AE__V zero = AE__SET1(0.0f);
+    const AE__V f = AE__K(log_split)(AE__ADD(AE__SET1(1.0f), x), &e);
+    const AE__M small = AE__GT(AE__SET1(0.29f), AE__ABS(x));
+    return AE__K(log_join)(AE__SELECT(small, zero, e), AE__SELECT(small, x, f));
+}
+
+// 1 / (1 + e^-x)
+AE__INLINE AE__V AE__K(sigmoid)(AE__V x)
+{
+    const AE__V one = AE__SET1(1.0f);
+    return AE__DIV(one, AE__ADD(one, AE__K(exp)(AE__SUB(AE__SET1(0.0f), x))));
+}
+
+// tanh x = q / (q + 2), q = e^2x - 1; 1 beyond |x| = 10.
+AE__INLINE AE__V AE__K(tanh)(AE__V x)
+{
+    x = AE__MIN(AE__SET1(10.0f), AE__MAX(AE__SET1(-10.0f), x));
+    const AE__V q = AE__K(expm1)(AE__ADD(x, x));
+    return AE__DIV(q, AE__ADD(q, AE__SET1(2.0f)));
+}
+
+// The normal distribution: returns Phi(x), the share below x, and its density. With s = |x|,
+// Phi(-s) = e^(-s^2/2) u P(t), u = 1/(s + 4), t = 1 - 8 u: the ratio of the two is that smooth.
+AE__INLINE AE__V AE__K(normal)(AE__V x, AE__V *density)
+{
+    const AE__V one = AE__SET1(1.0f);
+    const AE__V s = AE__MIN(AE__SET1(15.0f), AE__ABS(x));      // beyond, e^(-s^2/2) is 0
+    const AE__V e = AE__K(exp)(AE__MUL(AE__MUL(s, s), AE__SET1(-0.5f)));
+    const AE__V u = AE__DIV(one, AE__ADD(s, AE__SET1(4.0f)));
+    const AE__V t = AE__FMA(u, AE__SET1(-8.0f), one);
+    AE__V p = AE__SET1(-1.201843988e-04f);
+    p = AE__FMA(p, t, AE__SET1(2.012617333e-04f));
+    p = AE__FMA(p, t, AE__SET1(1.572317909e-03f));
+    p = AE__FMA(p, t, AE__SET1(-3.526183777e-03f));
+    p = AE__FMA(p, t, AE__SET1(-7.529250812e-03f));
+    p = AE__FMA(p, t, AE__SET1(6.040668860e-02f));
+    p = AE__FMA(p, t, AE__SET1(-1.865226775e-01f));
+    p = AE__FMA(p, t, AE__SET1(3.871366978e-01f));
+    p = AE__FMA(p, t, AE__SET1(-6.078966260e-01f));
+    p = AE__FMA(p, t, AE__SET1(7.552851439e-01f));
+    const AE__V below = AE__MUL(AE__MUL(e, u), p);
+    *density = AE__MUL(e, AE__SET1(0.398942280f));              // 1 / sqrt(2 pi)
+    return AE__SELECT(AE__GT(x, AE__SET1(0.0f)), AE__SUB(one, below), below);
+}
+
+/* ---- elements ---- */
+
+// 1 + tanh(z) = 2 sigmoid(2 z): GELU_TANH is x sigmoid(x (A + B x^2)).
+#define AE__GELU_A 1.59576912f      // 2 sqrt(2 / pi)
+#define AE__GELU_B 0.0713548163f    // 0.044715 times that
+
+// act(x). Where a factor is 0 already, x is held finite: 0 times infinity would be NaN.
+AE__INLINE AE__V AE__K(act_of)(AE__V x, int act, AE__V a)
+{
+    const AE__V zero = AE__SET1(0.0f);
+    AE__V unused;
+    switch (act) {
+    case AE_ACT_RELU: return AE__MAX(zero, x);
+    case AE_ACT_LEAKY_RELU: return AE__SELECT(AE__GT(x, zero), x, AE__MUL(a, x));
+    case AE_ACT_ELU: return AE__SELECT(AE__GT(x, zero), x, AE__MUL(a, AE__K(expm1)(x)));
+    case AE_ACT_GELU: return AE__MUL(AE__MAX(AE__SET1(-15.0f), x), AE__K(normal)(x, &unused));
+    case AE_ACT_GELU_TANH: {
+        const AE__V z = AE__FMA(AE__MUL(x, x), AE__SET1(AE__GELU_B), AE__SET1(AE__GELU_A));
+        return AE__MUL(AE__MAX(AE__SET1(-15.0f), x), AE__K(sigmoid)(AE__MUL(x, z)));
+    }
+    case AE_ACT_SILU: return AE__MUL(AE__MAX(AE__SET1(-128.0f), x), AE__K(sigmoid)(x));
+    case AE_ACT_SOFTPLUS: {
+        const AE__V log = AE__K(log1p)(AE__K(exp)(AE__SUB(zero, AE__ABS(x))));
+        return AE__SELECT(AE__GT(x, AE__SET1(20.0f)), x, AE__ADD(AE__MAX(zero, x), log));
+    }
+    case AE_ACT_SIGMOID: return AE__K(sigmoid)(x);
+    case AE_ACT_TANH: return AE__K(tanh)(x);
+    default: return x;
+    }
+}
+
+static void AE__K(act)(float *y, const float *x, int act, float a, size_t n)
+{
+    const AE__V va = AE__SET1(a);
+    for (size_t i = 0; i < n; i += AE__VN) {
+        AE__K(store)(y + i, AE__K(act_of)(AE__K(load)(x + i, n - i), act, va), n - i);
+    }
+}
+
+// The largest is subtracted first, so that nothing overflows.
+static void AE__K(softmax)(float *y, const float *x, size_t n)
+{
+    AE__V lanes = AE__SET1(-3.402823466e38f);
+    float lane[AE__VN], most;
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i += AE__VN) {
+        AE__V v = AE__K(load)(x + i, n - i);
+        if (n - i < AE__VN) v = AE__SELECT(AE__FIRST(n - i), v, lanes);
+        lanes = AE__MAX(lanes, v);
+    }
+    AE__STOREU(lane, lanes);
+    most = lane[0];
+    for (int i = 1; i < AE__VN; i++) most = lane[i] > most ? lane[i] : most;
+    for (size_t block = 0; block < n; block += AE__SUM_BLOCK) {
+        const size_t end = n - block < AE__SUM_BLOCK ? n : block + AE__SUM_BLOCK;
+        AE__V part = AE__SET1(0.0f);
+        for (size_t i = block; i < end; i += AE__VN) {
+            const AE__V v = AE__K(load)(x + i, end - i);
+            const AE__V e = AE__K(exp)(AE__SUB(v, AE__SET1(most)));
+            part = AE__ADD(part, AE__K(keep)(e, end - i));
+            AE__K(store)(y + i, e, end - i);
+        }
+        sum += AE__K(sum_lanes)(part);
+    }
+    const AE__V inverse = AE__SET1((float)(1.0 / sum));
+    for (size_t i = 0; i < n; i += AE__VN) {
+        AE__K(store)(y + i, AE__MUL(AE__K(load)(y + i, n - i), inverse), n - i);
+    }
+}
+
+static void AE__K(add)(float *y, const float *a, const float *b, size_t n)
+{
+    for (size_t i = 0; i < n; i += AE__VN) {
+        const AE__V va = AE__K(load)(a + i, n - i), vb = AE__K(load)(b + i, n - i);
+        AE__K(store)(y + i, AE__ADD(va, vb), n - i);
+    }
+}
+
+static void AE__K(axpy)(float *y, float a, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i += AE__VN) {
+        const AE__V vx = AE__K(load)(x + i, n - i), vy = AE__K(load)(y + i, n - i);
+        AE__K(store)(y + i, AE__FMA(AE__SET1(a), vx, vy), n - i);
+    }
+}
+
+static void AE__K(scale)(float *y, float a, size_t n)
+{
+    for (size_t i = 0; i < n; i += AE__VN) {
+        AE__K(store)(y + i, AE__MUL(AE__SET1(a), AE__K(load)(y + i, n - i)), n - i);
+    }
+}
+
+/* ---- sums ---- in float over a block at most, in double over the blocks */
+
+static double AE__K(dot)(const float *a, const float *b, size_t n)
+{
+    double sum = 0.0;
+    for (size_t block = 0; block < n; block += AE__SUM_BLOCK) {
+        const size_t end = n - block < AE__SUM_BLOCK ? n : block + AE__SUM_BLOCK;
+        AE__V part = AE__SET1(0.0f);
+        for (size_t i = block; i < end; i += AE__VN) {
+            part = AE__FMA(AE__K(load)(a + i, end - i), AE__K(load)(b + i, end - i), part);
+        }
+        sum += AE__K(sum_lanes)(part);
+    }
+    return sum;
+}
+
+static void AE__K(column_sum)(float *y, const float *x, size_t ldx, int rows, int cols)
+{
+    for (int block = 0; block < rows; block += AE__SUM_BLOCK, x += AE__SUM_BLOCK * ldx) {
+        const int end = rows - block < AE__SUM_BLOCK ? rows - block : AE__SUM_BLOCK;
+        for (int j = 0; j < cols; j += AE__VN) {
+            const size_t left = (size_t)(cols - j);
+            AE__V part = AE__SET1(0.0f);
+            for (int i = 0; i < end; i++) {
+                part = AE__ADD(part, AE__K(load)(x + (size_t)i * ldx + j, left));
+            }
+            AE__K(store)(y + j, AE__ADD(AE__K(load)(y + j, left), part), left);
+        }
+    }
+}
+
+#ifndef AE_NO_TRAIN
+/* v, but 0 where |v| is below `least`. Denormal numbers cost a hundred cycles each; saturated units
+   make gradients that small, and no optimiser can tell them from 0. NaN stays. */
+AE__INLINE AE__V AE__K(flush)(AE__V v, float least)
+{
+    return AE__SELECT(AE__GT(AE__SET1(least), AE__ABS(v)), AE__SET1(0.0f), v);
+}
+
+// sigmoid(x) and its slope s (1 - s), from the half where 1 - s does not cancel.
+AE__INLINE AE__V AE__K(sigmoid_slope)(AE__V x, AE__V *slope)
+{
+    const AE__V zero = AE__SET1(0.0f), one = AE__SET1(1.0f);
+    const AE__V low = AE__K(sigmoid)(AE__SUB(zero, AE__ABS(x))), high = AE__SUB(one, low);
+    *slope = AE__MUL(low, high);
+    return AE__SELECT(AE__GT(x, zero), high, low);
+}
+
+// act'(x), where y = act(x).
+AE__INLINE AE__V AE__K(act_slope)(AE__V x, AE__V y, int act, AE__V a)
+{
+    const AE__V zero = AE__SET1(0.0f), one = AE__SET1(1.0f);
+    AE__V slope;
+    switch (act) {
+    case AE_ACT_RELU: return AE__SELECT(AE__GT(x, zero), one, zero);
+    case AE_ACT_LEAKY_RELU: return AE__SELECT(AE__GT(x, zero), one, a);
+    case AE_ACT_ELU: return AE__SELECT(AE__GT(x, zero), one, AE__ADD(y, a));
+    case AE_ACT_GELU: {
+        const AE__V below = AE__K(normal)(x, &slope);
+        return AE__FMA(AE__MIN(AE__SET1(15.0f), AE__MAX(AE__SET1(-15.0f), x)), slope, below);
+    }
+    case AE_ACT_GELU_TANH: {
+        x = AE__MIN(AE__SET1(15.0f), AE__MAX(AE__SET1(-15.0f), x));
+        const AE__V a1 = AE__SET1(AE__GELU_A), bx2 = AE__MUL(AE__SET1(AE__GELU_B), AE__MUL(x, x));
+        const AE__V s = AE__K(sigmoid_slope)(AE__MUL(x, AE__ADD(a1, bx2)), &slope);
+        return AE__FMA(AE__MUL(x, slope), AE__FMA(AE__SET1(3.0f), bx2, a1), s);
+    }
+    case AE_ACT_SILU: {
+        const AE__V s = AE__K(sigmoid_slope)(x, &slope);
+        return AE__FMA(AE__MIN(AE__SET1(128.0f), AE__MAX(AE__SET1(-128.0f), x)), slope, s);
+    }
+    case AE_ACT_SOFTPLUS: return AE__K(sigmoid)(x);
+    case AE_ACT_SIGMOID: return AE__MUL(y, AE__SUB(one, y));
+    case AE_ACT_TANH: return AE__SUB(one, AE__MUL(y, y));
+    default: return one;
+    }
+}
+
+static void AE__K(act_grad)(float *dx, const float *dy, const float *x, const float *y, int act,
+                            float a, size_t n)
+{
+    const AE__V va = AE__SET1(a);
+    for (size_t i = 0; i < n; i += AE__VN) {
+        const AE__V vx = AE__K(load)(x + i, n - i), vy = AE__K(load)(y + i, n - i);
+        const AE__V slope = AE__K(act_slope)(vx, vy, act, va);
+        const AE__V d = AE__MUL(AE__K(load)(dy + i, n - i), slope);
+        AE__K(store)(dx + i, AE__K(flush)(d, 1e-30f), n - i);
+    }
+}
+
+// ln x for x in 0 ... 1, not below -100.
+AE__INLINE AE__V AE__K(bce_log)(AE__V x)
+{
+    AE__V e;
+    // Below the normal floats: ln x = ln(2^23 x) - 23 ln 2.
+    const AE__M tiny = AE__GT(AE__SET1(1.17549435e-38f), x);
+    const AE__V scaled = AE__MUL(x, AE__SELECT(tiny, AE__SET1(8388608.0f), AE__SET1(1.0f)));
+    const AE__V f = AE__K(log_split)(scaled, &e);
+    e = AE__SUB(e, AE__SELECT(tiny, AE__SET1(23.0f), AE__SET1(0.0f)));
+    const AE__V least = AE__SET1(-100.0f);
+    return AE__SELECT(AE__GT(x, AE__SET1(0.0f)), AE__MAX(least, AE__K(log_join)(e, f)), least);
+}
+
+// ln(1 - x) for x in 0 ... 1, not below -100.
+AE__INLINE AE__V AE__K(bce_log_not)(AE__V x)
+{
+    const AE__V log = AE__K(log1p)(AE__SUB(AE__SET1(0.0f), x));
+    return AE__SELECT(AE__GT(AE__SET1(1.0f), x), log, AE__SET1(-100.0f));
+}
+
+// The term of the loss, d = y - t.
+AE__INLINE AE__V AE__K(loss_term)(AE__V y, AE__V t, int kind, AE__V a)
+{
+    const AE__V zero = AE__SET1(0.0f), half = AE__SET1(0.5f);
+    const AE__V d = AE__SUB(y, t), size = AE__ABS(d);
+    const AE__V square = AE__MUL(AE__MUL(half, d), d);
+    const AE__V above = AE__SUB(size, AE__MUL(half, a));
+    switch (kind) {
+    case AE_LOSS_L1: return size;
+    case AE_LOSS_HUBER: return AE__SELECT(AE__GT(a, size), square, AE__MUL(a, above));
+    case AE_LOSS_SMOOTH_L1: return AE__SELECT(AE__GT(a, size), AE__DIV(square, a), above);
+    case AE_LOSS_BCE: {
+        const AE__V yes = AE__MUL(t, AE__K(bce_log)(y));
+        const AE__V no = AE__MUL(AE__SUB(AE__SET1(1.0f), t), AE__K(bce_log_not)(y));
+        return AE__SUB(AE__SUB(zero, yes), no);
+    }
+    case AE_LOSS_BCE_LOGITS: {
+        // max(y,0) - y t is |y| times what the target lacks; nothing cancels.
+        const AE__V lack = AE__SELECT(AE__GT(y, zero), AE__SUB(AE__SET1(1.0f), t), t);
+        const AE__V log = AE__K(log1p)(AE__K(exp)(AE__SUB(zero, AE__ABS(y))));
+        return AE__FMA(AE__ABS(y), lack, log);
+    }
+    default: return AE__MUL(d, d);
+    }
+}
+
+// 1 where x is outside [0,1] or NaN, else 0.
+AE__INLINE AE__V AE__K(outside)(AE__V x)
+{
+    const AE__V zero = AE__SET1(0.0f), one = AE__SET1(1.0f);
+    return AE__SELECT(AE__GE(x, zero), AE__SELECT(AE__GE(one, x), zero, one), one);
+}
+
+static double AE__K(loss)(const float *y, const float *t, int kind, float a, size_t n, int *bad)
+{
+    const int check_t = kind == AE_LOSS_BCE || kind == AE_LOSS_BCE_LOGITS;
+    const int check_y = kind == AE_LOSS_BCE;
+    AE__V out = AE__SET1(0.0f);     // nonzero in a lane that saw a bad value
+    double sum = 0.0;
+    for (size_t block = 0; block < n; block += AE__SUM_BLOCK) {
+        const size_t end = n - block < AE__SUM_BLOCK ? n : block + AE__SUM_BLOCK;
+        AE__V part = AE__SET1(0.0f);
+        for (size_t i = block; i < end; i += AE__VN) {
+            const AE__V vy = AE__K(load)(y + i, end - i), vt = AE__K(load)(t + i, end - i);
+            const AE__V term = AE__K(loss_term)(vy, vt, kind, AE__SET1(a));
+            part = AE__ADD(part, AE__K(keep)(term, end - i));
+            if (check_t) out = AE__MAX(out, AE__K(outside)(vt));
+            if (check_y) out = AE__MAX(out, AE__K(outside)(vy));
+        }
+        sum += AE__K(sum_lanes)(part);
+    }
+    if (AE__K(sum_lanes)(out) > 0.0) *bad |= 1;
+    return sum;
+}
+
+// The term's derivative by y.
+AE__INLINE AE__V AE__K(loss_slope)(AE__V y, AE__V t, int kind, AE__V a)
+{
+    const AE__V zero = AE__SET1(0.0f), one = AE__SET1(1.0f);
+    const AE__V d = AE__SUB(y, t), size = AE__ABS(d);
+    const AE__V negative = AE__SELECT(AE__GT(zero, d), AE__SET1(-1.0f), d);     // d is 0 or NaN
+    const AE__V sign = AE__SELECT(AE__GT(d, zero), one, negative);
+    switch (kind) {
+    case AE_LOSS_L1: return sign;
+    case AE_LOSS_HUBER: return AE__SELECT(AE__GT(a, size), d, AE__MUL(a, sign));
+    case AE_LOSS_SMOOTH_L1: return AE__SELECT(AE__GT(a, size), AE__DIV(d, a), sign);
+    case AE_LOSS_BCE: {
+        const AE__V variance = AE__MUL(y, AE__SUB(one, y));
+        return AE__DIV(d, AE__MAX(AE__SET1(1e-12f), variance));
+    }
+    case AE_LOSS_BCE_LOGITS: return AE__SUB(AE__K(sigmoid)(y), t);
+    default: return AE__ADD(d, d);
+    }
+}
+
+static void AE__K(loss_grad)(float *dy, float *dt, const float *y, const float *t, int kind,
+                             float a, float scale, size_t n)
+{
+    const AE__V zero = AE__SET1(0.0f);
+    for (size_t i = 0; i < n; i += AE__VN) {
+        const AE__V vy = AE__K(load)(y + i, n - i), vt = AE__K(load)(t + i, n - i);
+        const AE__V slope = AE__K(loss_slope)(vy, vt, kind, AE__SET1(a));
+        AE__V by_t = AE__SUB(zero, slope);      // all but the two below depend on y - t alone
+        if (kind == AE_LOSS_BCE) by_t = AE__SUB(AE__K(bce_log_not)(vy), AE__K(bce_log)(vy));
+        if (kind == AE_LOSS_BCE_LOGITS) by_t = AE__SUB(zero, vy);
+        if (dy) AE__K(store)(dy + i, AE__K(flush)(AE__MUL(AE__SET1(scale), slope), 1e-30f), n - i);
+        if (dt) AE__K(store)(dt + i, AE__MUL(AE__SET1(scale), by_t), n - i);
+    }
+}
+
+// decay old + (1 - decay) g^2; squares that would be denormal are 0.
+AE__INLINE AE__V AE__K(decay_square)(const float *old, AE__V decay, AE__V rest, AE__V g,
+                                     size_t left)
+{
+    g = AE__K(flush)(g, 1e-16f);
+    const AE__V square = AE__MUL(AE__MUL(rest, g), g);
+    return AE__K(flush)(AE__FMA(decay, AE__K(load)(old, left), square), 1.17549435e-38f);
+}
+
+// Formulas and their order: PyTorch's torch.optim. Moments decay; what gets below `least` is 0.
+static void AE__K(update)(float *w, float *s1, float *s2, const float *g, const ae__update *u,
+                          size_t n)
+{
+    const float least = 1.17549435e-38f;
+    const AE__V lr = AE__SET1(u->lr), eps = AE__SET1(u->eps), momentum = AE__SET1(u->momentum);
+    const AE__V beta1 = AE__SET1(u->beta1), rest1 = AE__SET1(1.0f - u->beta1);
+    const AE__V beta2 = AE__SET1(u->beta2), rest2 = AE__SET1(1.0f - u->beta2);
+    const AE__V step = AE__SET1(u->lr * u->c1), root2 = AE__SQRT(AE__SET1(u->c2));
+    const AE__V decay = AE__SET1(u->kind == AE_ADAMW ? 0.0f : u->weight_decay);
+    const AE__V shrink = AE__SET1(u->kind == AE_ADAMW ? 1.0f - u->lr * u->weight_decay : 1.0f);
+    for (size_t i = 0; i < n; i += AE__VN) {
+        const size_t left = n - i;
+        AE__V vw = AE__K(load)(w + i, left);
+        AE__V vg = AE__FMA(decay, vw, AE__K(load)(g + i, left));
+        vw = AE__MUL(vw, shrink);
+        switch (u->kind) {
+        case AE_ADAM:
+        case AE_ADAMW: {
+            const AE__V old = AE__K(load)(s1 + i, left);
+            const AE__V mean = AE__K(flush)(AE__FMA(beta1, old, AE__MUL(rest1, vg)), least);
+            const AE__V square = AE__K(decay_square)(s2 + i, beta2, rest2, vg, left);
+            AE__K(store)(s1 + i, mean, left);
+            AE__K(store)(s2 + i, square, left);
+            vg = AE__DIV(mean, AE__FMA(AE__SQRT(square), root2, eps));
+            break;
+        }
+        case AE_SGD:
+            if (u->momentum != 0.0f) {
+                AE__V buf = vg;
+                if (!u->first) buf = AE__FMA(momentum, AE__K(load)(s1 + i, left), vg);
+                buf = AE__K(flush)(buf, least);
+                AE__K(store)(s1 + i, buf, left);
+                vg = u->nesterov ? AE__FMA(momentum, buf, vg) : buf;
+            }
+            break;
+        case AE_RMSPROP: {
+            const AE__V square = AE__K(decay_square)(s1 + i, beta2, rest2, vg, left);
+            AE__K(store)(s1 + i, square, left);
+            vg = AE__DIV(vg, AE__ADD(AE__SQRT(square), eps));
+            if (u->momentum != 0.0f) {
+                vg = AE__K(flush)(AE__FMA(momentum, AE__K(load)(s2 + i, left), vg), least);
+                AE__K(store)(s2 + i, vg, left);
+            }
+            break;
+        }
+        default: {  // AE_ADAGRAD
+            const AE__V square = AE__FMA(vg, vg, AE__K(load)(s1 + i, left));
+            AE__K(store)(s1 + i, square, left);
+            vg = AE__DIV(vg, AE__ADD(AE__SQRT(square), eps));
+        }
+        }
+        const int adam = u->kind == AE_ADAM || u->kind == AE_ADAMW;
+        AE__K(store)(w + i, AE__SUB(vw, AE__MUL(adam ? step : lr, vg)), left);
+    }
+}
+
+static void AE__K(clamp)(float *x, float limit, size_t n)
+{
+    for (size_t i = 0; i < n; i += AE__VN) {
+        const AE__V v = AE__MAX(AE__SET1(-limit), AE__K(load)(x + i, n - i));
+        AE__K(store)(x + i, AE__MIN(AE__SET1(limit), v), n - i);
+    }
+}
+#endif
+
+static const ae_kernels AE__K(table) = {
+    AE__NAME, AE__ISA, AE__MR, AE__NR, AE__K(gemm), AE__K(act), AE__K(softmax), AE__K(add),
+    AE__K(axpy), AE__K(scale), AE__K(dot), AE__K(column_sum),
+#ifndef AE_NO_TRAIN
+    AE__K(act_grad), AE__K(loss), AE__K(loss_grad), AE__K(update), AE__K(clamp)
+#endif
+};
+
+#undef AE__ABS
+#undef AE__ADD
+#undef AE__BITS
+#undef AE__DIV
+#undef AE__FIRST
+#undef AE__FLOAT
+#undef AE__FMA
+#undef AE__FROM_INT
+#undef AE__GE
+#undef AE__GELU_A
+#undef AE__GELU_B
+#undef AE__GT
+#undef AE__HALF4
+#undef AE__I
+#undef AE__IADD
+#undef AE__ISA
+#undef AE__ISET1
+#undef AE__ISUB
+#undef AE__LOAD4
+#undef AE__LOADK
+#undef AE__LOADU
+#undef AE__M
+#undef AE__MAX
+#undef AE__MIN
+#undef AE__MR
+#undef AE__MUL
+#undef AE__NAME
+#undef AE__NR
+#undef AE__NV
+#undef AE__PAIR_HIGH
+#undef AE__PAIR_LOW
+#undef AE__SELECT
+#undef AE__SET1
+#undef AE__SHL23
+#undef AE__SHR23
+#undef AE__SQRT
+#undef AE__STOREK
+#undef AE__STOREU
+#undef AE__SUB
+#undef AE__SUFFIX
+#undef AE__TO_INT
+#undef AE__V
+#undef AE__VN
+#undef AE__ZIP_HIGH
+#undef AE__ZIP_LOW
+#endif /* AE__PASS */
+
+#if defined(AE__IMPLEMENT) && !defined(AE__PASS)
+
+AE_API ae_exec ae_exec_at_most(ae_isa isa)
+{
+    const ae_isa cpu = ae__cpu();
+    ae_exec e;
+    memset(&e, 0, sizeof e);
+    e.threads = 1;
+    e.kernels = &ae__table_scalar;
+#ifdef AE__NEON
+    if (isa >= AE_ISA_NEON && cpu >= AE_ISA_NEON) e.kernels = &ae__table_neon;
+#endif
+#ifdef AE__X86
+    if (isa >= AE_ISA_SSE2 && cpu >= AE_ISA_SSE2) e.kernels = &ae__table_sse2;
+    if (isa >= AE_ISA_AVX2 && cpu >= AE_ISA_AVX2) e.kernels = &ae__table_avx2;
+    if (isa >= AE_ISA_AVX512 && cpu >= AE_ISA_AVX512) e.kernels = &ae__table_avx512;
+#endif
+    (void)isa;
+    (void)cpu;
+    return e;
+}
+
+AE_API ae_exec ae_exec_best(void)
+{
+    return ae_exec_at_most(AE_ISA_AVX512);
+}
+
+static AE__UNUSED const ae_kernels *ae__kernels_of(const ae_exec *e)
+{
+    return e && e->kernels ? e->kernels : &ae__table_scalar;
+}
+
+AE_API const char *ae_exec_name(const ae_exec *e)
+{
+    return e ? ae__kernels_of(e)->name : "portable";
+}
+
+
+/* ---------------------------------------------------------------------------
+   >>linear   y = x w^T + b                                                   */
+
+/* Elementwise work is cut into pieces by its size alone, so that sums over the pieces have the
+   same order for any number of threads. */
+#define AE__PIECES 64
+
+static size_t ae__piece(size_t n)
+{
+    size_t piece = ae__round_up((n + AE__PIECES - 1) / AE__PIECES, AE_ALIGN);
+    return piece < 8192 ? 8192 : piece;
+}
+
+static int ae__pieces(size_t n)
+{
+    return n ? (int)((n + ae__piece(n) - 1) / ae__piece(n)) : 0;
+}
+
+/* C (m,n) = or += A (m,k) B (k,n) + bias, cut over the threads by rows or by columns of C.
+   Element (i,p) of A is a[i*ars + p*acs]; one stride of each matrix is 1. */
+#ifndef AE_USE_CBLAS
+typedef struct ae__gemm_task {
+    const ae_exec *e;
+    float *c;
+    const float *a, *b, *bias;
+    ptrdiff_t ldc, ars, acs, brs, bcs;
+    int m, n, k, accumulate;
+    int by_columns, piece;      // which side is cut, and the size of a piece
+} ae__gemm_task;
+
+static void ae__gemm_job(void *arg, int task)
+{
+    const ae__gemm_task *g = (const ae__gemm_task *)arg;
+    int first = task * g->piece;
+    int side = g->by_columns ? g->n : g->m;
+    int size = side - first < g->piece ? side - first : g->piece;
+    ptrdiff_t i = g->by_columns ? 0 : first, j = g->by_columns ? first : 0;
+    float scratch[AE__GEMM_MIN];
+    ae__kernels_of(g->e)->gemm(g->c + i * g->ldc + j, g->ldc, g->a + i * g->ars, g->ars, g->acs,
+                               g->b + j * g->bcs, g->brs, g->bcs, g->bias ? g->bias + j : NULL,
+                               g->by_columns ? g->m : size, g->by_columns ? size : g->n, g->k,
+                               g->accumulate, scratch, AE__GEMM_MIN);
+}
+
+#endif
+
+#ifdef AE_USE_CBLAS
+static void ae__gemm(const ae_exec *e, float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars,
+                     ptrdiff_t acs, const float *b, ptrdiff_t brs, ptrdiff_t bcs,
+                     const float *bias, int m, int n, int k, int accumulate)
+{
+    // A vector may have both strides 1: a matrix is taken as stored by rows when its rows fit.
+    int a_rows = acs == 1 && ars >= k, b_rows = bcs == 1 && brs >= n;
+    (void)e;
+    if (bias)
+        for (int i = 0; i < m; i++)
+            memcpy(c + i * ldc, bias, (size_t)n * sizeof *c);
+    cblas_sgemm(CblasRowMajor, a_rows ? CblasNoTrans : CblasTrans,
+                b_rows ? CblasNoTrans : CblasTrans, m, n, k, 1.0f, a, (int)(a_rows ? ars : acs),
+                b, (int)(b_rows ? brs : bcs), accumulate || bias ? 1.0f : 0.0f, c, (int)ldc);
+}
+#else
+static void ae__gemm(const ae_exec *e, float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars,
+                     ptrdiff_t acs, const float *b, ptrdiff_t brs, ptrdiff_t bcs,
+                     const float *bias, int m, int n, int k, int accumulate)
+{
+    const ae_kernels *kernels = ae__kernels_of(e);
+    int threads = e && (double)m * n * k > 1e6 ? e->threads : 1;   // less is not worth a thread
+    ae__gemm_task g;
+    g.e = e;
+    g.c = c;
+    g.a = a;
+    g.b = b;
+    g.bias = bias;
+    g.ldc = ldc;
+    g.ars = ars;
+    g.acs = acs;
+    g.brs = brs;
+    g.bcs = bcs;
+    g.m = m;
+    g.n = n;
+    g.k = k;
+    g.accumulate = accumulate;
+    g.by_columns = n >= threads * kernels->nr || n > m;     // by rows, B is packed by each
+    int side = g.by_columns ? n : m, tile = g.by_columns ? kernels->nr : kernels->mr;
+    int tiles = (side + tile - 1) / tile;
+    g.piece = (tiles + threads - 1) / threads * tile;
+    ae__parallel(e, (side + g.piece - 1) / g.piece, ae__gemm_job, &g);
+}
+#endif
+
+AE_API void ae_linear_forward(const ae_exec *e, float *y, const float *x, const float *w,
+                              const float *b, int B, int D, int O)
+{
+    ae__gemm(e, y, O, x, D, 1, w, 1, D, b, B, O, D, 0);
+}
+
+#ifndef AE_NO_TRAIN
+typedef struct ae__column_task {
+    const ae_kernels *kernels;
+    float *y;
+    const float *x;
+    int rows, columns;
+} ae__column_task;
+
+static void ae__column_job(void *arg, int task)
+{
+    const ae__column_task *t = (const ae__column_task *)arg;
+    int first = task * 256, size = t->columns - first < 256 ? t->columns - first : 256;
+    t->kernels->column_sum(t->y + first, t->x + first, (size_t)t->columns, t->rows, size);
+}
+
+AE_API void ae_linear_backward(const ae_exec *e, float *dx, float *dw, float *db,
+                               const float *dy, const float *x, const float *w,
+                               int B, int D, int O)
+{
+    // y = x w^T + b:   dx = dy w   dw += dy^T x   db += column sums of dy
+    if (dx)
+        ae__gemm(e, dx, D, dy, O, 1, w, D, 1, NULL, B, D, O, 0);
+    if (dw)
+        ae__gemm(e, dw, D, dy, 1, O, x, D, 1, NULL, O, D, B, 1);
+    if (db) {
+        ae__column_task t;
+        t.kernels = ae__kernels_of(e);
+        t.y = db;
+        t.x = dy;
+        t.rows = B;
+        t.columns = O;
+        ae__parallel(e, (O + 255) / 256, ae__column_job, &t);
+    }
+}
+#endif
+
+/* ---------------------------------------------------------------------------
+   >>activation   functions of one element, and softmax                       */
+
+/* The arguments of any elementwise job; each job uses the few it needs, for its piece of n. */
+typedef struct ae__flat {
+    const ae_kernels *kernels;
+    float *out, *out2, *out3;
+    const float *x, *y, *dy;
+    int kind;
+    float a, scale;
+    size_t n, piece;
+    double *sums;               // one per piece
+    int *bad;                   // one per piece
+    const ae__update *update;
+} ae__flat;
+
+static ae__flat ae__flat_of(const ae_exec *e, size_t n)
+{
+    ae__flat f;
+    memset(&f, 0, sizeof f);
+    f.kernels = ae__kernels_of(e);
+    f.n = n;
+    f.piece = ae__piece(n);
+    return f;
+}
+
+static void ae__act_job(void *arg, int task)
+{
+    const ae__flat *f = (const ae__flat *)arg;
+    size_t i = (size_t)task * f->piece;
+    f->kernels->act(f->out + i, f->x + i, f->kind, f->a, ae__min(f->piece, f->n - i));
+}
+
+AE_API void ae_activation_forward(const ae_exec *e, float *y, const float *x, ae_act act, float a,
+                                  size_t n)
+{
+    ae__flat f = ae__flat_of(e, n);
+    f.out = y;
+    f.x = x;
+    f.kind = (int)act;
+    f.a = a;
+    ae__parallel(e, ae__pieces(n), ae__act_job, &f);
+}
+
+#ifndef AE_NO_TRAIN
+static void ae__act_grad_job(void *arg, int task)
+{
+    const ae__flat *f = (const ae__flat *)arg;
+    size_t i = (size_t)task * f->piece;
+    f->kernels->act_grad(f->out + i, f->dy + i, f->x + i, f->y + i, f->kind, f->a,
+                         ae__min(f->piece, f->n - i));
+}
+
+AE_API void ae_activation_backward(const ae_exec *e, float *dx, const float *dy, const float *x,
+                                   const float *y, ae_act act, float a, size_t n)
+{
+    ae__flat f = ae__flat_of(e, n);
+    f.out = dx;
+    f.dy = dy;
+    f.x = x;
+    f.y = y;
+    f.kind = (int)act;
+    f.a = a;
+    ae__parallel(e, ae__pieces(n), ae__act_grad_job, &f);
+}
+#endif
+
+AE_API void ae_softmax_forward(const ae_exec *e, float *y, const float *x, int B, int F)
+{
+    const ae_kernels *kernels = ae__kernels_of(e);
+    for (size_t b = 0; b < (size_t)B; b++)
+        kernels->softmax(y + b * (size_t)F, x + b * (size_t)F, (size_t)F);
+}
+
+#ifndef AE_NO_TRAIN
+AE_API void ae_softmax_backward(const ae_exec *e, float *dx, const float *dy, const float *y,
+                                int B, int F)
+{
+    // y_i = e^x_i / sum_j e^x_j:   dx_i = y_i (dy_i - sum_j dy_j y_j)
+    const ae_kernels *kernels = ae__kernels_of(e);
+    for (size_t b = 0; b < (size_t)B; b++) {
+        size_t row = b * (size_t)F;
+        float inner = (float)kernels->dot(dy + row, y + row, (size_t)F);
+        for (size_t i = row; i < row + (size_t)F; i++)
+            dx[i] = y[i] * (dy[i] - inner);
+    }
+}
+#endif
+
+static void ae__add_job(void *arg, int task)
+{
+    const ae__flat *f = (const ae__flat *)arg;
+    size_t i = (size_t)task * f->piece;
+    f->kernels->add(f->out + i, f->x + i, f->y + i, ae__min(f->piece, f->n - i));
+}
+
+AE_API void ae_add_forward(const ae_exec *e, float *y, const float *a, const float *b, size_t n)
+{
+    ae__flat f = ae__flat_of(e, n);
+    f.out = y;
+    f.x = a;
+    f.y = b;
+    ae__parallel(e, ae__pieces(n), ae__add_job, &f);
+}
+
+#ifndef AE_NO_TRAIN
+AE_API void ae_add_backward(const ae_exec *e, float *da, float *db, const float *dy, size_t n)
+{
+    (void)e;
+    if (da && da != dy)
+        memcpy(da, dy, n * sizeof *da);
+    if (db && db != dy)
+        memcpy(db, dy, n * sizeof *db);
+}
+#endif
+
+AE_API void ae_concat_forward(const ae_exec *e, float *y, const float *a, const float *b,
+                              int B, int P, int Q)
+{
+    size_t p = (size_t)P, q = (size_t)Q;
+    (void)e;
+    for (size_t i = 0; i < (size_t)B; i++, y += p + q) {
+        memcpy(y, a + i * p, p * sizeof *y);
+        memcpy(y + p, b + i * q, q * sizeof *y);
+    }
+}
+
+#ifndef AE_NO_TRAIN
+AE_API void ae_concat_backward(const ae_exec *e, float *da, float *db, const float *dy,
+                               int B, int P, int Q)
+{
+    size_t p = (size_t)P, q = (size_t)Q;
+    (void)e;
+    for (size_t i = 0; i < (size_t)B; i++, dy += p + q) {
+        if (da)
+            memcpy(da + i * p, dy, p * sizeof *dy);
+        if (db)
+            memcpy(db + i * q, dy + p, q * sizeof *dy);
+    }
+}
+
+/* ---------------------------------------------------------------------------
+   >>loss   one number from a prediction and a target                         */
+
+// What the sum of all terms is multiplied with.
+static double ae__reduce(ae_reduction reduction, int B, int F)
+{
+    double scale = reduction == AE_SUM ? 1.0 : 1.0 / B;
+    return reduction == AE_MEAN ? scale / F : scale;
+}
+
+static void ae__loss_job(void *arg, int task)
+{
+    const ae__flat *f = (const ae__flat *)arg;
+    size_t i = (size_t)task * f->piece;
+    f->sums[task] = f->kernels->loss(f->x + i, f->y + i, f->kind, f->a,
+                                     ae__min(f->piece, f->n - i), &f->bad[task]);
+}
+
+AE_API ae_status ae_loss_forward(const ae_exec *e, float *loss, const float *y, const float *t,
+                                 ae_loss_kind kind, float a, ae_reduction reduction, int B, int F)
+{
+    ae__flat f = ae__flat_of(e, (size_t)B * (size_t)F);
+    double sums[AE__PIECES], total = 0;
+    int bad[AE__PIECES] = {0}, pieces = ae__pieces(f.n), any = 0;
+    f.x = y;
+    f.y = t;
+    f.kind = (int)kind;
+    f.a = a;
+    f.sums = sums;
+    f.bad = bad;
+    ae__parallel(e, pieces, ae__loss_job, &f);
+    for (int i = 0; i < pieces; i++) {
+        total += sums[i];
+        any |= bad[i];
+    }
+    *loss = (float)(total * ae__reduce(reduction, B, F));
+    return any ? AE_E_ARG : AE_SUCCESS;
+}
+
+static float *ae__at(float *p, size_t i)
+{
+    return p ? p + i : NULL;
+}
+
+static void ae__loss_grad_job(void *arg, int task)
+{
+    const ae__flat *f = (const ae__flat *)arg;
+    size_t i = (size_t)task * f->piece;
+    f->kernels->loss_grad(ae__at(f->out, i), ae__at(f->out2, i), f->x + i, f->y + i, f->kind,
+                          f->a, f->scale, ae__min(f->piece, f->n - i));
+}
+
+AE_API void ae_loss_backward(const ae_exec *e, float *dy, float *dt, float dloss, const float *y,
+                             const float *t, ae_loss_kind kind, float a, ae_reduction reduction,
+                             int B, int F)
+{
+    ae__flat f = ae__flat_of(e, (size_t)B * (size_t)F);
+    f.out = dy;
+    f.out2 = dt;
+    f.x = y;
+    f.y = t;
+    f.kind = (int)kind;
+    f.a = a;
+    f.scale = (float)((double)dloss * ae__reduce(reduction, B, F));
+    ae__parallel(e, ae__pieces(f.n), ae__loss_grad_job, &f);
+}
+
+// ln sum_j e^x_j, the largest taken out first so that nothing overflows.
+static double ae__log_sum_exp(const float *x, int F)
+{
+    float top = x[0];
+    double sum = 0;
+    for (int j = 1; j < F; j++)
+        top = x[j] > top ? x[j] : top;
+    for (int j = 0; j < F; j++)
+        sum += exp((double)x[j] - (double)top);
+    return log(sum) + (double)top;
+}
+
+AE_API ae_status ae_cross_entropy_forward(const ae_exec *e, float *loss, const float *x,
+                                          const int32_t *labels, ae_reduction reduction,
+                                          int B, int F)
+{
+    double sum = 0;
+    (void)e;
+    for (int b = 0; b < B; b++, x += F) {
+        if (labels[b] < 0 || labels[b] >= F)
+            return AE_E_ARG;
+        sum += ae__log_sum_exp(x, F) - (double)x[labels[b]];
+    }
+    *loss = (float)(sum * ae__reduce(reduction, B, 1));
+    return AE_SUCCESS;
+}
+
+AE_API void ae_cross_entropy_backward(const ae_exec *e, float *dx, float dloss, const float *x,
+                                      const int32_t *labels, ae_reduction reduction,
+                                      int B, int F)
+{
+    float scale = (float)((double)dloss * ae__reduce(reduction, B, 1));
+    ae_softmax_forward(e, dx, x, B, F);
+    for (int b = 0; b < B; b++, dx += F) {
+        dx[labels[b]] -= 1.0f;
+        for (int j = 0; j < F; j++)
+            dx[j] *= scale;
+    }
+}
+#endif
+
+/* ---------------------------------------------------------------------------
+   >>optim   first weights, optimisers, schedules, clipping                   */
+
+static ae_init ae__init(ae_init_kind kind, float a, float b)
+{
+    ae_init init;
+    init.a = a;
+    init.b = b;
+    init.kind = kind;
+    return init;
+}
+
+AE_API ae_init ae_init_uniform(float low, float high)
+{
+    return ae__init(AE_INIT_UNIFORM, low, high);
+}
+
+AE_API ae_init ae_init_normal(float mean, float deviation)
+{
+    return ae__init(AE_INIT_NORMAL, mean, deviation);
+}
+
+AE_API ae_init ae_init_constant(float value)
+{
+    return ae__init(AE_INIT_CONSTANT, value, 0.0f);
+}
+
+AE_API ae_init ae_init_xavier_uniform(float gain)
+{
+    return ae__init(AE_INIT_XAVIER_UNIFORM, gain, 0.0f);
+}
+
+AE_API ae_init ae_init_xavier_normal(float gain)
+{
+    return ae__init(AE_INIT_XAVIER_NORMAL, gain, 0.0f);
+}
+
+AE_API ae_init ae_init_he_uniform(float slope)
+{
+    return ae__init(AE_INIT_HE_UNIFORM, slope, 0.0f);
+}
+
+AE_API ae_init ae_init_he_normal(float slope)
+{
+    return ae__init(AE_INIT_HE_NORMAL, slope, 0.0f);
+}
+
+AE_API void ae_init_fill(float *w, size_t n, ae_init init, int fan_in, int fan_out, ae_random r)
+{
+    // Every kind is x * b + a with x uniform in [-1,1) or normal.
+    float in = (float)fan_in, fans = (float)fan_in + (float)fan_out;
+    float a = 0.0f, b = 0.0f, he = (1.0f + init.a * init.a) * in;
+    int normal = 0;
+    switch (init.kind) {
+    case AE_INIT_UNIFORM:
+        a = 0.5f * (init.a + init.b);
+        b = 0.5f * (init.b - init.a);
+        break;
+    case AE_INIT_NORMAL:         a = init.a; b = init.b; normal = 1; break;
+    case AE_INIT_CONSTANT:       a = init.a; break;
+    case AE_INIT_XAVIER_UNIFORM: b = init.a * sqrtf(6.0f / fans); break;
+    case AE_INIT_XAVIER_NORMAL:  b = init.a * sqrtf(2.0f / fans); normal = 1; break;
+    case AE_INIT_HE_UNIFORM:     b = sqrtf(6.0f / he); break;
+    case AE_INIT_HE_NORMAL:      b = sqrtf(2.0f / he); normal = 1; break;
+    case AE_INIT_DEFAULT:
+    default:                     b = 1.0f / sqrtf(in); break;
+    }
+    if (normal)
+        ae_random_normal(w, n, 0, r);
+    else
+        ae_random_uniform(w, n, 0, r);
+    for (size_t i = 0; i < n; i++)
+        w[i] = (normal ? w[i] : 2.0f * w[i] - 1.0f) * b + a;
+}
+
+#ifndef AE_NO_TRAIN
+AE_API int ae_optim_states(const ae_optim *o)
+{
+    switch (o->kind) {
+    case AE_SGD:     return o->momentum != 0.0f;
+    case AE_RMSPROP: return 1 + (o->momentum != 0.0f);
+    case AE_ADAGRAD: return 1;
+    case AE_ADAM:
+    case AE_ADAMW:
+    default:         return 2;
+    }
+}
+
+static float ae__or(float value, float otherwise)
+{
+    return value != 0.0f ? value : otherwise;
+}
+
+static float ae__optim_lr(const ae_optim *o)
+{
+    return ae__or(o->lr, o->kind == AE_RMSPROP || o->kind == AE_ADAGRAD ? 1e-2f : 1e-3f);
+}
+
+// The constants of step t, the defaults filled in.
+static ae__update ae__update_of(const ae_optim *o, float lr, uint64_t t)
+{
+    ae__update u;
+    memset(&u, 0, sizeof u);
+    u.kind = (int)o->kind;
+    u.nesterov = o->nesterov;
+    u.lr = lr;
+    u.beta1 = ae__or(o->beta1, 0.9f);
+    u.beta2 = ae__or(o->beta2, o->kind == AE_RMSPROP ? 0.99f : 0.999f);
+    u.eps = ae__or(o->eps, o->kind == AE_ADAGRAD ? 1e-10f : 1e-8f);
+    u.weight_decay = o->weight_decay;
+    u.momentum = o->momentum;
+    u.first = t == 1;
+    if (o->kind == AE_ADAM || o->kind == AE_ADAMW) {
+        u.c1 = (float)(1.0 / (1.0 - pow((double)u.beta1, (double)t)));
+        u.c2 = (float)(1.0 / (1.0 - pow((double)u.beta2, (double)t)));
+    }
+    if (o->kind == AE_ADAGRAD)
+        u.lr = (float)((double)lr / (1.0 + (double)(t - 1) * (double)o->lr_decay));
+    return u;
+}
+
+static void ae__update_job(void *arg, int task)
+{
+    const ae__flat *f = (const ae__flat *)arg;
+    size_t i = (size_t)task * f->piece;
+    f->kernels->update(f->out + i, ae__at(f->out2, i), ae__at(f->out3, i), f->x + i, f->update,
+                       ae__min(f->piece, f->n - i));
+}
+
+static void ae__optim_update(const ae_exec *e, float *w, float *s1, float *s2, const float *g,
+                             const ae__update *u, size_t n)
+{
+    ae__flat f = ae__flat_of(e, n);
+    f.out = w;
+    f.out2 = s1;
+    f.out3 = s2;
+    f.x = g;
+    f.update = u;
+    ae__parallel(e, ae__pieces(n), ae__update_job, &f);
+}
+
+AE_API void ae_optim_update(const ae_exec *e, float *w, float *s1, float *s2, const float *g,
+                            const ae_optim *o, uint64_t t, size_t n)
+{
+    ae__update u = ae__update_of(o, ae__optim_lr(o), t);
+    ae__optim_update(e, w, s1, s2, g, &u, n);
+}
+
+static void ae__square_job(void *arg, int task)
+{
+    const ae__flat *f = (const ae__flat *)arg;
+    size_t i = (size_t)task * f->piece;
+    f->sums[task] = f->kernels->dot(f->x + i, f->x + i, ae__min(f->piece, f->n - i));
+}
+
+static double ae__norm(const ae_exec *e, const float *x, size_t n)
+{
+    ae__flat f = ae__flat_of(e, n);
+    double sums[AE__PIECES], total = 0;
+    f.x = x;
+    f.sums = sums;
+    ae__parallel(e, ae__pieces(n), ae__square_job, &f);
+    for (int i = 0; i < ae__pieces(n); i++)
+        total += sums[i];
+    return sqrt(total);
+}
+
+static void ae__scale_job(void *arg, int task)
+{
+    const ae__flat *f = (const ae__flat *)arg;
+    size_t i = (size_t)task * f->piece;
+    f->kernels->scale(f->out + i, f->a, ae__min(f->piece, f->n - i));
+}
+
+AE_API double ae_clip_norm(const ae_exec *e, float *g, float max_norm, size_t n)
+{
+    double norm = ae__norm(e, g, n), factor = (double)max_norm / (norm + 1e-6);
+    ae__flat f = ae__flat_of(e, n);
+    f.out = g;
+    f.a = (float)factor;
+    if (factor < 1.0)
+        ae__parallel(e, ae__pieces(n), ae__scale_job, &f);
+    return norm;
+}
+
+static void ae__clamp_job(void *arg, int task)
+{
+    const ae__flat *f = (const ae__flat *)arg;
+    size_t i = (size_t)task * f->piece;
+    f->kernels->clamp(f->out + i, f->a, ae__min(f->piece, f->n - i));
+}
+
+AE_API void ae_clip_value(const ae_exec *e, float *g, float limit, size_t n)
+{
+    ae__flat f = ae__flat_of(e, n);
+    f.out = g;
+    f.a = limit;
+    ae__parallel(e, ae__pieces(n), ae__clamp_job, &f);
+}
+
+AE_API float ae_schedule_lr(const ae_schedule *s, float lr, float t)
+{
+    double gamma = (double)ae__or(s->gamma, s->kind == AE_SCHEDULE_EXPONENTIAL ? 0.95f : 0.1f);
+    double base = (double)lr, low = (double)s->lr_min, whole = floor((double)t);
+    if (t < s->warmup)
+        return (float)(base * (double)t / (double)s->warmup);
+    switch (s->kind) {
+    case AE_SCHEDULE_STEP:
+        return (float)(base * pow(gamma, floor((double)t / (double)ae__or(s->step, 10.0f))));
+    case AE_SCHEDULE_EXPONENTIAL:
+        return (float)(base * pow(gamma, whole));
+    case AE_SCHEDULE_COSINE: {
+        double span = (double)s->epochs - (double)s->warmup, at = (double)t - (double)s->warmup;
+        double share = span > 0 && at < span ? at / span : 1.0;
+        return (float)(low + (base - low) * 0.5 * (1.0 + cos(3.14159265358979324 * share)));
+    }
+    case AE_SCHEDULE_PLATEAU: {
+        double reduced = base * (s->started ? (double)s->factor : 1.0);
+        return (float)(reduced > low || base < low ? reduced : low);
+    }
+    case AE_SCHEDULE_CONSTANT:
+    default:
+        return lr;
+    }
+}
+
+AE_API void ae_schedule_update(ae_schedule *s, float loss)
+{
+    if (s->kind != AE_SCHEDULE_PLATEAU)
+        return;
+    if (!s->started)
+        s->factor = 1.0f;
+    s->started |= 1;
+    if (ae__finite(loss) && (!(s->started & 2)
+                             || loss < s->best * (1.0f - ae__or(s->min_delta, 1e-4f)))) {
+        s->started |= 2;
+        s->best = loss;
+        s->bad = 0;
+    } else if (++s->bad > (s->patience ? s->patience : 10)) {
+        s->factor *= ae__or(s->gamma, 0.1f);
+        s->bad = 0;
+    }
+}
+#endif
+
+/* ---------------------------------------------------------------------------
+   >>model   a graph of tensors: built, planned, run                          */
+
+/* Every operation of a model goes through here: one place to choose between back ends. */
+#define AE__OP(m, name, args) ae_##name args
+
+#define AE__NAME_MAX 64
+
+struct ae_param {
+    ae_param *next;
+    char name[AE__NAME_MAX];
+    int shape[4], dims;
+    int fan_in, fan_out, index;
+    size_t count;               // elements
+    size_t at;                  // floats from the start of PARAM, and of GRAD
+    ae_init init;
+};
+
+/* A place in a buffer, in floats per sample: the plan does not depend on the batch. Time is the
+   tensors' ids: the bytes are in use from id `from` to id `to`, both included. */
+typedef struct ae__span {
+    size_t at, size;
+    int from, to;
+} ae__span;
+
+enum { AE__INFER_VALUE, AE__TRAIN_VALUE, AE__GRADIENT, AE__SPANS };
+
+typedef struct ae__op {
+    const char *name;
+    ae_status (*forward)(ae_model *m, const ae_tensor *t, int n);
+    /* dy: gradient of t. d[i]: where the gradient of input i is written (=), or NULL. */
+    void (*backward)(ae_model *m, const ae_tensor *t, int n, const float *dy, float *const d[2]);
+    int labels;                 // nonzero: its second input is labels
+} ae__op;
+
+struct ae_tensor {
+    ae_model *model;
+    ae_tensor *prev, *next;     // in the order they were made, which is an order to compute them
+    const ae__op *op;
+    ae_tensor *in[2];
+    ae_param *weight, *bias;
+    char name[AE__NAME_MAX];
+    int id, c, h, w;
+    int kind;                   // ae_act or ae_loss_kind
+    float a;                    // its parameter
+    int loss;                   // number among the losses, or -1
+    ae_reduction reduction;
+    int is_input, minimized, monitored;
+    float term_weight;
+    int has_grad;               // depends on a parameter
+    int towards_loss;           // a minimised loss depends on it
+    int last_use, last_loss_use;    // the last tensors that read it: all, those towards a loss
+    int loss_uses;              // how many of the latter
+    ae__span span[AE__SPANS];
+};
+
+/* What training counts; in STATE, so that a snapshot has it. Behind it, one a loss: its sum over
+   the epoch, its last mean, its sum in an evaluation (doubles), its last value (float). */
+typedef struct ae__state {
+    uint64_t steps;             // optimiser steps taken
+    uint64_t epoch, cursor;     // epochs finished; samples done in the running one
+    uint64_t seen;              // samples in the sums
+} ae__state;
+
+struct ae_model {
+    ae_arena *arena;
+    const ae_model *graph;      // who owns the tensors: itself, or what it was forked from
+    uint64_t seed;
+    ae_status status;           // of the last call, or of the first mistake in the graph
+    int broken;                 // nonzero: that mistake stays
+    char error[AE_ERROR_MAX];
+    ae_tensor *first, *last;
+    ae_param *first_param, *last_param;
+    int tensors, params, losses;
+    size_t param_floats;        // of PARAM, padding included
+    ae_exec exec;
+    int own_scratch;            // nonzero: exec.scratch is ours to set
+    int optim_states;
+    int built, batch, threads;  // threads: how many the plan has scratch for
+    ae_mode mode;
+    int training;               // nonzero during ae_forward: noise is on
+    int forward_n;              // samples of the last ae_forward, 0: none
+    unsigned char *segment[AE_SEG_COUNT];
+    size_t bytes[AE_SEG_COUNT];
+    unsigned char *needed, *ready;      // per tensor: to be computed; gradient has a first part
+    float *parts[2];            // gradients on their way to be added to others
+};
+
+// ---- errors
+
+static ae_status ae__set_error(ae_model *m, int broken, ae_status status, const char *format,
+                               va_list args)
+{
+    if (!m->broken) {           // the first mistake in the graph is the one to mend
+        m->status = status;
+        m->broken = broken;
+        ae__format_list(m->error, sizeof m->error, format, args);
+    }
+    return m->status;
+}
+
+// A mistake in the graph: kept. Returns the NULL that the operation returns.
+static ae_tensor *ae__mistake(ae_model *m, ae_status status, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    ae__set_error(m, !m->built, status, format, args);
+    va_end(args);
+    return NULL;
+}
+
+// An error of one call.
+static ae_status ae__report(ae_model *m, ae_status status, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    ae__set_error(m, 0, status, format, args);
+    va_end(args);
+    return status;
+}
+
+AE_API const char *ae_error(const ae_model *m)
+{
+    if (m == NULL)
+        return "no model: ae_model_new needs an arena with room for one";
+    return m->status != AE_SUCCESS ? m->error : m->arena->error;
+}
+
+AE_API ae_status ae_model_status(const ae_model *m)
+{
+    return m ? m->status : AE_E_MEMORY;
+}
+
+// The start of each call that works on a built model.
+static ae_status ae__begin(ae_model *m, int n)
+{
+    if (m == NULL)
+        return AE_E_ARG;
+    if (m->broken)
+        return m->status;
+    m->status = AE_SUCCESS;
+    m->arena->error[0] = 0;
+    if (!m->built)
+        return ae__report(m, AE_E_ARG, "the model is not built: call ae_build first");
+    if (n < 1 || n > m->batch)
+        return ae__report(m, AE_E_ARG, "%d samples: the model was built for 1 to %d at once", n,
+                          m->batch);
+    return AE_SUCCESS;
+}
+
+// ---- where things are
+
+static size_t ae__size(const ae_tensor *t)
+{
+    return (size_t)t->c * (size_t)t->h * (size_t)t->w;
+}
+
+static float *ae__segment(const ae_model *m, ae_segment s)
+{
+    return (float *)(void *)m->segment[s];
+}
+
+static ae__state *ae__state_of(const ae_model *m)
+{
+    return (ae__state *)(void *)m->segment[AE_SEG_STATE];
+}
+
+static double *ae__loss_sums(const ae_model *m)
+{
+    return (double *)(void *)(ae__state_of(m) + 1);
+}
+
+static double *ae__loss_means(const ae_model *m)
+{
+    return ae__loss_sums(m) + m->losses;
+}
+
+static double *ae__eval_sums(const ae_model *m)
+{
+    return ae__loss_means(m) + m->losses;
+}
+
+static float *ae__loss_values(const ae_model *m)
+{
+    return (float *)(void *)(ae__eval_sums(m) + m->losses);
+}
+
+static float *ae__in_act(const ae_model *m, const ae__span *s)
+{
+    return ae__segment(m, AE_SEG_ACT) + s->at * (size_t)m->batch;
+}
+
+static float *ae__value(const ae_model *m, const ae_tensor *t)
+{
+    if (t->loss >= 0)
+        return ae__loss_values(m) + t->loss;
+    return ae__in_act(m, &t->span[m->mode == AE_TRAIN ? AE__TRAIN_VALUE : AE__INFER_VALUE]);
+}
+
+static float *ae__weights(const ae_model *m, const ae_param *p)
+{
+    return p ? ae__segment(m, AE_SEG_PARAM) + p->at : NULL;
+}
+
+#ifndef AE_NO_TRAIN
+static float *ae__gradient(const ae_model *m, const ae_tensor *t)
+{
+    return ae__in_act(m, &t->span[AE__GRADIENT]);
+}
+
+static float *ae__weight_grads(const ae_model *m, const ae_param *p)
+{
+    return p ? ae__segment(m, AE_SEG_GRAD) + p->at : NULL;
+}
+#endif
+
+// ---- the operations: forward and backward side by side
+
+static ae_status ae__linear_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    AE__OP(m, linear_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]),
+                               ae__weights(m, t->weight), ae__weights(m, t->bias), n,
+                               (int)ae__size(t->in[0]), t->c));
+    return AE_SUCCESS;
+}
+
+static ae_status ae__activation_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    AE__OP(m, activation_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]),
+                                   (ae_act)t->kind, t->a, (size_t)n * ae__size(t)));
+    return AE_SUCCESS;
+}
+
+static ae_status ae__softmax_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    AE__OP(m, softmax_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]), n,
+                                (int)ae__size(t)));
+    return AE_SUCCESS;
+}
+
+static ae_status ae__add_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    AE__OP(m, add_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]),
+                            ae__value(m, t->in[1]), (size_t)n * ae__size(t)));
+    return AE_SUCCESS;
+}
+
+static ae_status ae__concat_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    AE__OP(m, concat_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]),
+                               ae__value(m, t->in[1]), n, (int)ae__size(t->in[0]),
+                               (int)ae__size(t->in[1])));
+    return AE_SUCCESS;
+}
+
+// Identity and another shape are copies.
+static ae_status ae__reshape_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    AE__OP(m, activation_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]),
+                                   AE_ACT_IDENTITY, 0.0f, (size_t)n * ae__size(t)));
+    return AE_SUCCESS;
+}
+
+#ifdef AE_NO_TRAIN
+#define AE__BOTH(name) ae__##name##_forward, NULL
+#else
+#define AE__BOTH(name) ae__##name##_forward, ae__##name##_backward
+
+static void ae__linear_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                                float *const d[2])
+{
+    AE__OP(m, linear_backward, (&m->exec, d[0], ae__weight_grads(m, t->weight),
+                                ae__weight_grads(m, t->bias), dy, ae__value(m, t->in[0]),
+                                ae__weights(m, t->weight), n, (int)ae__size(t->in[0]), t->c));
+}
+
+static void ae__activation_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                                    float *const d[2])
+{
+    AE__OP(m, activation_backward, (&m->exec, d[0], dy, ae__value(m, t->in[0]), ae__value(m, t),
+                                    (ae_act)t->kind, t->a, (size_t)n * ae__size(t)));
+}
+
+static void ae__softmax_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                                 float *const d[2])
+{
+    AE__OP(m, softmax_backward, (&m->exec, d[0], dy, ae__value(m, t), n, (int)ae__size(t)));
+}
+
+static void ae__add_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                             float *const d[2])
+{
+    AE__OP(m, add_backward, (&m->exec, d[0], d[1], dy, (size_t)n * ae__size(t)));
+}
+
+static void ae__concat_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                                float *const d[2])
+{
+    AE__OP(m, concat_backward, (&m->exec, d[0], d[1], dy, n, (int)ae__size(t->in[0]),
+                                (int)ae__size(t->in[1])));
+}
+
+static void ae__reshape_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                                 float *const d[2])
+{
+    AE__OP(m, add_backward, (&m->exec, d[0], NULL, dy, (size_t)n * ae__size(t)));
+}
+
+// Which value a BCE refused, in a sentence.
+static ae_status ae__loss_range_error(ae_model *m, const ae_tensor *t, int n)
+{
+    for (int i = 1; i >= 0; i--) {
+        const float *v = ae__value(m, t->in[i]);
+        size_t size = ae__size(t->in[i]);
+        int checked = i == 1 || t->kind == AE_LOSS_BCE;
+        for (size_t j = 0; checked && j < (size_t)n * size; j++)
+            if (!ae__finite(v[j]) || !(v[j] >= 0.0f && v[j] <= 1.0f))
+                return ae__report(m, AE_E_ARG, "%s: %s %g (sample %z, element %z) is outside "
+                                  "[0,1]: %s", t->name, i ? "target" : "prediction",
+                                  (double)v[j], j / size, j % size,
+                                  i ? "scale the data (pixels by 1/255)"
+                                    : "put a sigmoid before it, or use ae_bce_logits");
+    }
+    return ae__report(m, AE_E_ARG, "%s: a value is outside [0,1]", t->name);
+}
+
+static ae_status ae__loss_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    ae_status status = AE__OP(m, loss_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]),
+                                                ae__value(m, t->in[1]), (ae_loss_kind)t->kind,
+                                                t->a, t->reduction, n, (int)ae__size(t->in[0])));
+    return status ? ae__loss_range_error(m, t, n) : AE_SUCCESS;
+}
+
+static void ae__loss_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                              float *const d[2])
+{
+    AE__OP(m, loss_backward, (&m->exec, d[0], d[1], *dy, ae__value(m, t->in[0]),
+                              ae__value(m, t->in[1]), (ae_loss_kind)t->kind, t->a, t->reduction,
+                              n, (int)ae__size(t->in[0])));
+}
+
+static ae_status ae__cross_entropy_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    const int32_t *labels = (const int32_t *)(const void *)ae__value(m, t->in[1]);
+    int classes = (int)ae__size(t->in[0]);
+    for (int i = 0; i < n; i++)
+        if (labels[i] < 0 || labels[i] >= classes)
+            return ae__report(m, AE_E_ARG, "%s: label %d of sample %d is not in 0 ... %d", t->name,
+                              (int)labels[i], i, classes - 1);
+    return AE__OP(m, cross_entropy_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]),
+                                             labels, t->reduction, n, classes));
+}
+
+static void ae__cross_entropy_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                                       float *const d[2])
+{
+    const int32_t *labels = (const int32_t *)(const void *)ae__value(m, t->in[1]);
+    if (d[0])
+        AE__OP(m, cross_entropy_backward, (&m->exec, d[0], *dy, ae__value(m, t->in[0]), labels,
+                                           t->reduction, n, (int)ae__size(t->in[0])));
+}
+
+static const ae__op ae__op_cross_entropy = {"cross_entropy", AE__BOTH(cross_entropy), 1};
+static const ae__op ae__op_loss[AE_LOSS_COUNT] = {
+    {"mse", AE__BOTH(loss), 0},       {"l1", AE__BOTH(loss), 0},  {"huber", AE__BOTH(loss), 0},
+    {"smooth_l1", AE__BOTH(loss), 0}, {"bce", AE__BOTH(loss), 0}, {"bce_logits", AE__BOTH(loss), 0}
+};
+#endif
+
+static const ae__op ae__op_input = {"input", NULL, NULL, 0};
+static const ae__op ae__op_labels = {"labels", NULL, NULL, 0};
+static const ae__op ae__op_linear = {"linear", AE__BOTH(linear), 0};
+static const ae__op ae__op_softmax = {"softmax", AE__BOTH(softmax), 0};
+static const ae__op ae__op_add = {"add", AE__BOTH(add), 0};
+static const ae__op ae__op_concat = {"concat", AE__BOTH(concat), 0};
+static const ae__op ae__op_reshape = {"reshape", AE__BOTH(reshape), 0};
+static const ae__op ae__op_activation[AE_ACT_COUNT] = {      // in the order of ae_act
+    {"identity", AE__BOTH(activation), 0},  {"relu", AE__BOTH(activation), 0},
+    {"leaky_relu", AE__BOTH(activation), 0}, {"elu", AE__BOTH(activation), 0},
+    {"gelu", AE__BOTH(activation), 0},      {"gelu_tanh", AE__BOTH(activation), 0},
+    {"silu", AE__BOTH(activation), 0},      {"softplus", AE__BOTH(activation), 0},
+    {"sigmoid", AE__BOTH(activation), 0},   {"tanh", AE__BOTH(activation), 0}
+};
+
+// ---- building the graph
+
+AE_API ae_model *ae_model_new(ae_arena *arena, uint64_t seed)
+{
+    ae_model *m = (ae_model *)ae_alloc(arena, sizeof(ae_model));
+    if (m == NULL)
+        return NULL;
+    m->arena = arena;
+    m->graph = m;
+    m->seed = seed;
+    m->exec = ae_exec_best();
+    m->own_scratch = 1;
+    m->optim_states = 2;
+    return m;
+}
+
+static void ae__bind_scratch(ae_model *m)
+{
+    int planned = m->built && m->threads > 0 && m->exec.threads <= m->threads;
+    if (m->own_scratch)
+        m->exec.scratch = planned ? ae__segment(m, AE_SEG_WORK) : NULL;
+}
+
+AE_API ae_status ae_set_exec(ae_model *m, const ae_exec *e)
+{
+    ae_exec best = ae_exec_best();
+    if (m == NULL)
+        return AE_E_ARG;
+    if (e && (e->threads < 1 || e->kernels == NULL))
+        return ae__report(m, AE_E_ARG, e->kernels ? "%d threads: there must be at least 1"
+                          : "an ae_exec without kernels: begin with ae_exec_best()", e->threads);
+    m->exec = e ? *e : best;
+    m->own_scratch = m->exec.scratch == NULL;
+    ae__bind_scratch(m);
+    return AE_SUCCESS;
+}
+
+AE_API ae_status ae_set_threads(ae_model *m, int threads)
+{
+    if (m == NULL)
+        return AE_E_ARG;
+    ae_exec e = m->exec;
+    if (m->own_scratch || threads > e.threads)      // a caller's scratch is for his threads
+        e.scratch = NULL;
+    e.threads = threads;
+    return ae_set_exec(m, &e);
+}
+
+// The name an operation will have, for errors before it exists: its kind and its number.
+static void ae__auto_name(const ae_model *m, const char *kind, char *name)
+{
+    int number = 1;
+    for (const ae_tensor *t = m->first; t; t = t->next)
+        number += strcmp(t->op->name, kind) == 0;
+    ae__format(name, AE__NAME_MAX, "%s%d", kind, number);
+}
+
+// A tensor of shape (c,h,w) made by op from in0 and in1 (NULL where it has none).
+static ae_tensor *ae__tensor(ae_model *m, const ae__op *op, ae_tensor *in0, ae_tensor *in1, int c,
+                             int h, int w)
+{
+    char name[AE__NAME_MAX];
+    if (m->broken)
+        return NULL;
+    if (m->built)
+        return ae__mistake(m, AE_E_ARG, "%s: the model is already built", op->name);
+    ae__auto_name(m, op->name, name);
+    if (c < 1 || h < 1 || w < 1 || ae__sat_mul((size_t)c, ae__sat_mul((size_t)h, (size_t)w))
+        > 0x7fffffff)
+        return ae__mistake(m, AE_E_SHAPE, "%s: shape %dx%dx%d: each side must be at least 1 and "
+                           "all together below 2^31", name, c, h, w);
+    if ((in0 && in0->model != m) || (in1 && in1->model != m))
+        return ae__mistake(m, AE_E_ARG, "%s: its inputs belong to another model", name);
+    if ((in0 && in0->loss >= 0) || (in1 && in1->loss >= 0))
+        return ae__mistake(m, AE_E_SHAPE, "%s: %s is a loss, a loss cannot be an input", name,
+                           in0 && in0->loss >= 0 ? in0->name : in1->name);
+    if ((in0 && in0->op == &ae__op_labels) || (in1 && in1->op == &ae__op_labels && !op->labels))
+        return ae__mistake(m, AE_E_SHAPE, "%s: labels are not numbers to compute with; "
+                           "cross_entropy takes them", name);
+    ae_tensor *t = (ae_tensor *)ae_alloc(m->arena, sizeof *t);
+    if (t == NULL)
+        return ae__mistake(m, AE_E_MEMORY, "%s: the arena is full: %z bytes are left, %z needed",
+                           name, ae_arena_left(m->arena), sizeof *t);
+    memcpy(t->name, name, sizeof name);
+    t->model = m;
+    t->op = op;
+    t->in[0] = in0;
+    t->in[1] = in1;
+    t->c = c;
+    t->h = h;
+    t->w = w;
+    t->id = m->tensors++;
+    t->loss = -1;
+    t->prev = m->last;
+    if (m->last)
+        m->last->next = t;
+    else
+        m->first = t;
+    m->last = t;
+    return t;
+}
+
+// Two inputs of which one is NULL: a slip that nothing reported yet, or the echo of a mistake.
+static ae_model *ae__model_of(ae_tensor *a, ae_tensor *b, const char *op)
+{
+    if (a && b)
+        return a->model;
+    if (a || b)
+        ae__mistake(a ? a->model : b->model, AE_E_ARG, "%s: its %s input is NULL", op,
+                    a ? "second" : "first");
+    return NULL;
+}
+
+AE_API ae_tensor *ae_input(ae_model *m, int c, int h, int w)
+{
+    ae_tensor *t = m ? ae__tensor(m, &ae__op_input, NULL, NULL, c, h, w) : NULL;
+    if (t)
+        t->is_input = 1;
+    return t;
+}
+
+AE_API ae_tensor *ae_labels(ae_model *m)
+{
+    ae_tensor *t = m ? ae__tensor(m, &ae__op_labels, NULL, NULL, 1, 1, 1) : NULL;
+    if (t)
+        t->is_input = 1;
+    return t;
+}
+
+// A parameter of `layer`, called NAME.what; rows x columns, or a vector when columns is 0.
+static ae_param *ae__param(ae_tensor *layer, const char *what, int rows, int columns, int fan_in,
+                           int fan_out)
+{
+    ae_model *m = layer->model;
+    ae_param *p = (ae_param *)ae_alloc(m->arena, sizeof *p);
+    if (p == NULL) {
+        ae__mistake(m, AE_E_MEMORY, "%s: the arena is full: %z bytes are left, %z needed",
+                    layer->name, ae_arena_left(m->arena), sizeof *p);
+        return NULL;
+    }
+    ae__format(p->name, sizeof p->name, "%s.%s", layer->name, what);
+    p->shape[0] = rows;
+    p->shape[1] = columns;
+    p->dims = columns ? 2 : 1;
+    p->count = (size_t)rows * (size_t)(columns ? columns : 1);
+    p->fan_in = fan_in;
+    p->fan_out = fan_out;
+    p->index = m->params++;
+    if (m->last_param)
+        m->last_param->next = p;
+    else
+        m->first_param = p;
+    m->last_param = p;
+    return p;
+}
+
+static ae_tensor *ae__linear(ae_tensor *x, int out, int with_bias)
+{
+    if (x == NULL)
+        return NULL;
+    size_t in = ae__size(x);
+    ae_tensor *t = ae__tensor(x->model, &ae__op_linear, x, NULL, out, 1, 1);
+    if (t == NULL)
+        return NULL;
+    if (in > 0x7fffffff / (size_t)out)
+        return ae__mistake(x->model, AE_E_SHAPE, "%s: %z inputs times %d outputs are more than "
+                           "2^31 weights", t->name, in, out);
+    t->weight = ae__param(t, "weight", out, (int)in, (int)in, out);
+    t->bias = with_bias && t->weight ? ae__param(t, "bias", out, 0, (int)in, out) : NULL;
+    return t->weight && (t->bias || !with_bias) ? t : NULL;
+}
+
+AE_API ae_tensor *ae_linear(ae_tensor *x, int out)
+{
+    return ae__linear(x, out, 1);
+}
+
+AE_API ae_tensor *ae_linear_no_bias(ae_tensor *x, int out)
+{
+    return ae__linear(x, out, 0);
+}
+
+// An operation on one tensor that keeps its shape.
+static ae_tensor *ae__same_shape(const ae__op *op, ae_tensor *x)
+{
+    return x ? ae__tensor(x->model, op, x, NULL, x->c, x->h, x->w) : NULL;
+}
+
+AE_API ae_tensor *ae_activation(ae_tensor *x, ae_act act, float a)
+{
+    if (x && ((int)act < 0 || act >= AE_ACT_COUNT))
+        return ae__mistake(x->model, AE_E_ARG, "activation: there is no kind %d", (int)act);
+    if (x && !ae__finite(a))
+        return ae__mistake(x->model, AE_E_ARG, "%s: its parameter is not finite",
+                           ae__op_activation[act].name);
+    ae_tensor *t = x ? ae__same_shape(&ae__op_activation[act], x) : NULL;
+    if (t) {
+        t->kind = (int)act;
+        t->a = a;
+    }
+    return t;
+}
+
+AE_API ae_tensor *ae_identity(ae_tensor *x)
+{
+    return ae_activation(x, AE_ACT_IDENTITY, 0.0f);
+}
+
+AE_API ae_tensor *ae_relu(ae_tensor *x)
+{
+    return ae_activation(x, AE_ACT_RELU, 0.0f);
+}
+
+AE_API ae_tensor *ae_leaky_relu(ae_tensor *x, float slope)
+{
+    return ae_activation(x, AE_ACT_LEAKY_RELU, slope);
+}
+
+AE_API ae_tensor *ae_elu(ae_tensor *x, float alpha)
+{
+    return ae_activation(x, AE_ACT_ELU, alpha);
+}
+
+AE_API ae_tensor *ae_gelu(ae_tensor *x)
+{
+    return ae_activation(x, AE_ACT_GELU, 0.0f);
+}
+
+AE_API ae_tensor *ae_gelu_tanh(ae_tensor *x)
+{
+    return ae_activation(x, AE_ACT_GELU_TANH, 0.0f);
+}
+
+AE_API ae_tensor *ae_silu(ae_tensor *x)
+{
+    return ae_activation(x, AE_ACT_SILU, 0.0f);
+}
+
+AE_API ae_tensor *ae_softplus(ae_tensor *x)
+{
+    return ae_activation(x, AE_ACT_SOFTPLUS, 0.0f);
+}
+
+AE_API ae_tensor *ae_sigmoid(ae_tensor *x)
+{
+    return ae_activation(x, AE_ACT_SIGMOID, 0.0f);
+}
+
+AE_API ae_tensor *ae_tanh(ae_tensor *x)
+{
+    return ae_activation(x, AE_ACT_TANH, 0.0f);
+}
+
+AE_API ae_tensor *ae_softmax(ae_tensor *x)
+{
+    return ae__same_shape(&ae__op_softmax, x);
+}
+
+AE_API ae_tensor *ae_add(ae_tensor *a, ae_tensor *b)
+{
+    ae_model *m = ae__model_of(a, b, "add");
+    if (m == NULL)
+        return NULL;
+    if (a->c != b->c || a->h != b->h || a->w != b->w)
+        return ae__mistake(m, AE_E_SHAPE, "add: %s is %dx%dx%d and %s is %dx%dx%d: both must have "
+                           "the same shape", a->name, a->c, a->h, a->w, b->name, b->c, b->h, b->w);
+    return ae__tensor(m, &ae__op_add, a, b, a->c, a->h, a->w);
+}
+
+AE_API ae_tensor *ae_concat(ae_tensor *a, ae_tensor *b)
+{
+    ae_model *m = ae__model_of(a, b, "concat");
+    if (m == NULL)
+        return NULL;
+    if (a->h != b->h || a->w != b->w)
+        return ae__mistake(m, AE_E_SHAPE, "concat: %s is %dx%dx%d and %s is %dx%dx%d: height and "
+                           "width must be the same", a->name, a->c, a->h, a->w, b->name, b->c,
+                           b->h, b->w);
+    if (a->c > 0x7fffffff - b->c)
+        return ae__mistake(m, AE_E_SHAPE, "concat: %d and %d channels are too many", a->c, b->c);
+    return ae__tensor(m, &ae__op_concat, a, b, a->c + b->c, a->h, a->w);
+}
+
+AE_API ae_tensor *ae_reshape(ae_tensor *x, int c, int h, int w)
+{
+    ae_tensor *t = x ? ae__tensor(x->model, &ae__op_reshape, x, NULL, c, h, w) : NULL;
+    if (t && ae__size(t) != ae__size(x))
+        return ae__mistake(x->model, AE_E_SHAPE, "%s: %dx%dx%d has %z elements and %dx%dx%d has "
+                           "%z", t->name, x->c, x->h, x->w, ae__size(x), c, h, w, ae__size(t));
+    return t;
+}
+
+AE_API ae_tensor *ae_flatten(ae_tensor *x)
+{
+    return x ? ae_reshape(x, (int)ae__size(x), 1, 1) : NULL;
+}
+
+#ifndef AE_NO_TRAIN
+static ae_tensor *ae__loss(const ae__op *op, ae_tensor *y, ae_tensor *t, ae_reduction reduction)
+{
+    ae_model *m = ae__model_of(y, t, op->name);
+    if (m == NULL)
+        return NULL;
+    if ((int)reduction < AE_MEAN || reduction > AE_SUM)
+        return ae__mistake(m, AE_E_ARG, "%s: there is no reduction %d", op->name, (int)reduction);
+    ae_tensor *loss = ae__tensor(m, op, y, t, 1, 1, 1);
+    if (loss) {
+        loss->reduction = reduction;
+        loss->loss = m->losses++;
+    }
+    return loss;
+}
+
+static ae_tensor *ae__elementwise_loss(ae_loss_kind kind, ae_tensor *y, ae_tensor *t, float a,
+                                       ae_reduction reduction)
+{
+    const ae__op *op = &ae__op_loss[kind];
+    if (y && t && t->op != &ae__op_labels && ae__size(y) != ae__size(t))
+        return ae__mistake(y->model, AE_E_SHAPE, "%s: the prediction %s is %dx%dx%d and the target "
+                           "%s is %dx%dx%d: they need the same number of elements", op->name,
+                           y->name, y->c, y->h, y->w, t->name, t->c, t->h, t->w);
+    if (y && (kind == AE_LOSS_HUBER || kind == AE_LOSS_SMOOTH_L1)
+        && (!ae__finite(a) || !(a > 0.0f)))
+        return ae__mistake(y->model, AE_E_ARG, "%s: %s is %g, it must be above 0", op->name,
+                           kind == AE_LOSS_HUBER ? "delta" : "beta", (double)a);
+    ae_tensor *loss = ae__loss(op, y, t, reduction);
+    if (loss) {
+        loss->kind = (int)kind;
+        loss->a = a;
+    }
+    return loss;
+}
+
+AE_API ae_tensor *ae_mse(ae_tensor *y, ae_tensor *t, ae_reduction reduction)
+{
+    return ae__elementwise_loss(AE_LOSS_MSE, y, t, 0.0f, reduction);
+}
+
+AE_API ae_tensor *ae_l1(ae_tensor *y, ae_tensor *t, ae_reduction reduction)
+{
+    return ae__elementwise_loss(AE_LOSS_L1, y, t, 0.0f, reduction);
+}
+
+AE_API ae_tensor *ae_huber(ae_tensor *y, ae_tensor *t, float delta, ae_reduction reduction)
+{
+    return ae__elementwise_loss(AE_LOSS_HUBER, y, t, delta, reduction);
+}
+
+AE_API ae_tensor *ae_smooth_l1(ae_tensor *y, ae_tensor *t, float beta, ae_reduction reduction)
+{
+    return ae__elementwise_loss(AE_LOSS_SMOOTH_L1, y, t, beta, reduction);
+}
+
+AE_API ae_tensor *ae_bce(ae_tensor *y, ae_tensor *t, ae_reduction reduction)
+{
+    return ae__elementwise_loss(AE_LOSS_BCE, y, t, 0.0f, reduction);
+}
+
+AE_API ae_tensor *ae_bce_logits(ae_tensor *y, ae_tensor *t, ae_reduction reduction)
+{
+    return ae__elementwise_loss(AE_LOSS_BCE_LOGITS, y, t, 0.0f, reduction);
+}
+
+AE_API ae_tensor *ae_cross_entropy(ae_tensor *x, ae_tensor *labels, ae_reduction reduction)
+{
+    if (x && labels && labels->op != &ae__op_labels)
+        return ae__mistake(x->model, AE_E_ARG, "cross_entropy: %s is not from ae_labels",
+                           labels->name);
+    return ae__loss(&ae__op_cross_entropy, x, labels, reduction);
+}
+
+// A loss that may still be given to ae_minimize or ae_monitor.
+static int ae__open_loss(ae_tensor *t, const char *call)
+{
+    if (t == NULL)
+        return 0;
+    if (t->loss < 0)
+        ae__mistake(t->model, AE_E_ARG, "%s: %s is not a loss", call, t->name);
+    else if (t->model->built)
+        ae__mistake(t->model, AE_E_ARG, "%s: the model is already built", call);
+    return t->loss >= 0 && !t->model->built;
+}
+
+AE_API void ae_minimize_weighted(ae_tensor *loss, float weight)
+{
+    if (!ae__open_loss(loss, "ae_minimize"))
+        return;
+    if (!ae__finite(weight))
+        ae__mistake(loss->model, AE_E_ARG, "ae_minimize: the weight of %s is not finite",
+                    loss->name);
+    loss->minimized = 1;
+    loss->term_weight = weight;
+}
+
+AE_API void ae_minimize(ae_tensor *loss)
+{
+    ae_minimize_weighted(loss, 1.0f);
+}
+
+AE_API void ae_monitor(ae_tensor *loss)
+{
+    if (ae__open_loss(loss, "ae_monitor"))
+        loss->monitored = 1;
+}
+#endif
+
+AE_API ae_tensor *ae_name(ae_tensor *x, const char *name)
+{
+    if (x == NULL || name == NULL)
+        return x;
+    ae__format(x->name, sizeof x->name, "%s", name);
+    if (x->weight)
+        ae__format(x->weight->name, sizeof x->weight->name, "%s.weight", name);
+    if (x->bias)
+        ae__format(x->bias->name, sizeof x->bias->name, "%s.bias", name);
+    return x;
+}
+
+AE_API ae_tensor *ae_init_layer(ae_tensor *x, ae_init weight, ae_init bias)
+{
+    if (x && x->weight)
+        x->weight->init = weight;
+    if (x && x->bias)
+        x->bias->init = bias;
+    return x;
+}
+
+AE_API void ae_init_all(ae_model *m, ae_init weight, ae_init bias)
+{
+    for (ae_tensor *t = m ? m->first : NULL; t; t = t->next)
+        ae_init_layer(t, weight, bias);
+}
+
+AE_API void ae_shape(const ae_tensor *t, int *c, int *h, int *w)
+{
+    *c = t ? t->c : 0;
+    *h = t ? t->h : 0;
+    *w = t ? t->w : 0;
+}
+
+AE_API size_t ae_size(const ae_tensor *t)
+{
+    return t ? ae__size(t) : 0;
+}
+
+// ---- planning
+
+/* Who reads what, and which tensors get a gradient. */
+static void ae__analyse(ae_model *m)
+{
+    for (ae_tensor *t = m->first; t; t = t->next) {
+        t->has_grad = t->weight != NULL;
+        t->last_use = t->last_loss_use = t->id;
+        t->towards_loss = t->minimized;
+        t->loss_uses = 0;
+        for (int i = 0; i < 2 && t->in[i]; i++) {
+            t->has_grad |= t->in[i]->has_grad;
+            t->in[i]->last_use = t->id;
+        }
+    }
+    for (ae_tensor *t = m->last; t; t = t->prev)
+        for (int i = 0; i < 2 && t->in[i] && t->towards_loss; i++) {
+            ae_tensor *in = t->in[i];
+            in->towards_loss = 1;
+            in->loss_uses++;
+            if (in->last_loss_use < t->id)
+                in->last_loss_use = t->id;
+        }
+}
+
+// First fit: the lowest place that no span in use at the same time touches.
+static void ae__place(ae_model *m, ae_tensor *t, int which)
+{
+    ae__span *s = &t->span[which];
+    int moved = 1;
+    s->at = 0;
+    while (moved) {
+        moved = 0;
+        for (const ae_tensor *u = m->first; u; u = u->next) {
+            const ae__span *o = &u->span[which];
+            if (u != t && o->size && o->from <= s->to && s->from <= o->to
+                && s->at < o->at + o->size && o->at < s->at + s->size) {
+                s->at = o->at + o->size;
+                moved = 1;
+            }
+        }
+    }
+}
+
+// A span of t that is in use from tensor `from` to tensor `to`.
+static void ae__span_of(ae_model *m, ae_tensor *t, int which, int from, int to)
+{
+    t->span[which].from = from;
+    t->span[which].to = to;
+    t->span[which].size = ae__round_up(ae__size(t), AE_ALIGN / sizeof(float));
+    ae__place(m, t, which);
+}
+
+// Floats per sample that the spans of one kind need together.
+static size_t ae__spans_end(const ae_model *m, int which)
+{
+    size_t end = 0;
+    for (const ae_tensor *t = m->first; t; t = t->next)
+        if (end < t->span[which].at + t->span[which].size)
+            end = t->span[which].at + t->span[which].size;
+    return end;
+}
+
+/* Places parameters, values and gradients (behind the values). In training all values stay, for
+   the backward pass and for who reads them; a gradient lives from the backward of its last reader
+   to that of its own tensor. In inference a value lives until its last reader ran, inputs for
+   ever. Losses live in STATE. */
+static void ae__place_all(ae_model *m)
+{
+    int end = m->tensors;
+    ae__analyse(m);
+    for (ae_tensor *t = m->first; t; t = t->next)
+        memset(t->span, 0, sizeof t->span);
+    for (ae_tensor *t = m->first; t; t = t->next)
+        if (t->loss < 0) {
+            ae__span_of(m, t, AE__TRAIN_VALUE, 0, end);
+            ae__span_of(m, t, AE__INFER_VALUE, t->is_input ? 0 : t->id,
+                        t->is_input ? end : t->last_use);
+        }
+    for (ae_tensor *t = m->last; t; t = t->prev)
+        if (t->loss < 0 && t->has_grad && t->towards_loss)
+            ae__span_of(m, t, AE__GRADIENT, t->id, t->last_loss_use);
+    size_t values = ae__spans_end(m, AE__TRAIN_VALUE);
+    for (ae_tensor *t = m->first; t; t = t->next)
+        if (t->span[AE__GRADIENT].size)
+            t->span[AE__GRADIENT].at += values;
+    m->param_floats = 0;
+    for (ae_param *p = m->first_param; p; p = p->next) {
+        p->at = m->param_floats;
+        m->param_floats = ae__sat_add(p->at, ae__round_up(p->count, AE_ALIGN / sizeof(float)));
+    }
+}
+
+typedef struct ae__plan {
+    size_t bytes[AE_SEG_COUNT];
+    size_t scratch, parts, flags;       // WORK: bytes for the kernels, of each part, of both flags
+    size_t total;
+    int threads;                        // that have scratch
+} ae__plan;
+
+/* Sizes of all segments of a placed model. A fork shares PARAM. */
+static ae__plan ae__plan_of(const ae_model *m, int batch, ae_mode mode, int fork)
+{
+    ae__plan p;
+    size_t n = (size_t)batch, floats, part = 0;
+    double products = 0;
+    memset(&p, 0, sizeof p);
+    if (!fork)
+        p.bytes[AE_SEG_PARAM] = ae__sat_mul(m->param_floats, sizeof(float));
+    if (mode == AE_TRAIN) {
+        p.bytes[AE_SEG_GRAD] = p.bytes[AE_SEG_PARAM];
+        p.bytes[AE_SEG_OPT] = ae__sat_mul(p.bytes[AE_SEG_PARAM], (size_t)m->optim_states);
+    }
+    p.bytes[AE_SEG_STATE] = ae__round_up(sizeof(ae__state) + (size_t)m->losses
+                                         * (3 * sizeof(double) + sizeof(float)), AE_ALIGN);
+    floats = ae__spans_end(m, mode == AE_TRAIN ? AE__TRAIN_VALUE : AE__INFER_VALUE);
+    if (mode == AE_TRAIN && floats < ae__spans_end(m, AE__GRADIENT))
+        floats = ae__spans_end(m, AE__GRADIENT);
+    p.bytes[AE_SEG_ACT] = ae__sat_mul(ae__sat_mul(floats, n), sizeof(float));
+
+    for (const ae_tensor *t = m->first; t; t = t->next) {
+        if (t->loss_uses > 1 && t->has_grad && part < t->span[AE__GRADIENT].size)
+            part = t->span[AE__GRADIENT].size;
+        if (t->weight && products < (double)batch * (double)t->weight->count)
+            products = (double)batch * (double)t->weight->count;
+    }
+    if (products > 1e6) {       // smaller products do with the kernels' own stack
+        p.threads = m->exec.threads;
+        p.scratch = ae__sat_mul(AE_SCRATCH * sizeof(float), (size_t)p.threads);
+    }
+    p.parts = mode == AE_TRAIN ? ae__sat_mul(ae__sat_mul(part, n), sizeof(float)) : 0;
+    p.flags = ae__round_up(2 * (size_t)m->tensors, AE_ALIGN);
+    p.bytes[AE_SEG_WORK] = ae__sat_add(ae__sat_add(p.scratch, p.flags), ae__sat_mul(2, p.parts));
+    for (int s = 0; s < AE_SEG_COUNT; s++)
+        p.total = ae__sat_add(p.total, p.bytes[s]);
+    return p;
+}
+
+// Gives a plan's memory its addresses; block NULL: nothing is kept.
+static void ae__divide(ae_model *m, const ae__plan *p, unsigned char *block)
+{
+    for (int s = 0; s < AE_SEG_COUNT; s++) {
+        m->bytes[s] = p->bytes[s];
+        m->segment[s] = block;
+        block += p->bytes[s];
+    }
+    unsigned char *work = m->segment[AE_SEG_WORK] + p->scratch;
+    m->parts[0] = (float *)(void *)work;
+    m->parts[1] = (float *)(void *)(work + p->parts);
+    m->needed = work + 2 * p->parts;
+    m->ready = m->needed + m->tensors;
+}
+
+/* A listener to the plan's entries that also finds the first one beyond a limit. */
+typedef struct ae__listing {
+    void (*each)(void *user, const ae_plan_entry *entry);
+    void *user;
+    const ae__plan *plan;
+    size_t limit;               // bytes available
+    char name[AE__NAME_MAX + 16], beyond[AE__NAME_MAX + 16];
+} ae__listing;
+
+static void ae__list(ae__listing *l, const char *name, const char *more, ae_segment segment,
+                     size_t offset, size_t bytes)
+{
+    ae_plan_entry entry;
+    size_t start = offset;
+    if (bytes == 0)
+        return;
+    ae__format(l->name, sizeof l->name, "%s%s", name, more);
+    for (int s = 0; s < (int)segment; s++)
+        start = ae__sat_add(start, l->plan->bytes[s]);
+    if (ae__sat_add(start, bytes) > l->limit && l->beyond[0] == 0)
+        memcpy(l->beyond, l->name, sizeof l->beyond);
+    entry.name = l->name;
+    entry.segment = segment;
+    entry.offset = offset;
+    entry.bytes = bytes;
+    if (l->each)
+        l->each(l->user, &entry);
+}
+
+// Every entry of the plan, in the order of the segments.
+static void ae__list_all(ae_model *m, const ae__plan *p, int batch, ae_mode mode, ae__listing *l)
+{
+    int value = mode == AE_TRAIN ? AE__TRAIN_VALUE : AE__INFER_VALUE;
+    size_t unit = ae__sat_mul((size_t)batch, sizeof(float));
+    l->plan = p;
+    for (int grad = 0; grad <= (mode == AE_TRAIN); grad++)
+        for (const ae_param *q = m->first_param; q && p->bytes[AE_SEG_PARAM]; q = q->next)
+            ae__list(l, q->name, grad ? " gradient" : "", grad ? AE_SEG_GRAD : AE_SEG_PARAM,
+                     ae__sat_mul(q->at, sizeof(float)), ae__sat_mul(q->count, sizeof(float)));
+    ae__list(l, "optimiser state", "", AE_SEG_OPT, 0, p->bytes[AE_SEG_OPT]);
+    ae__list(l, "counters", "", AE_SEG_STATE, 0, p->bytes[AE_SEG_STATE]);
+    for (const ae_tensor *t = m->first; t; t = t->next) {
+        const ae__span *v = &t->span[value], *g = &t->span[AE__GRADIENT];
+        ae__list(l, t->name, "", AE_SEG_ACT, ae__sat_mul(v->at, unit), ae__sat_mul(v->size, unit));
+        if (mode == AE_TRAIN)
+            ae__list(l, t->name, " gradient", AE_SEG_ACT, ae__sat_mul(g->at, unit),
+                     ae__sat_mul(g->size, unit));
+    }
+    ae__list(l, "scratch", "", AE_SEG_WORK, 0, p->bytes[AE_SEG_WORK]);
+}
+
+static ae_status ae__plan_check(ae_model *m, int batch, ae_mode mode)
+{
+    if (m == NULL)
+        return AE_E_ARG;
+    if (m->broken)
+        return m->status;
+    m->status = AE_SUCCESS;
+    if (m->first == NULL)
+        return ae__report(m, AE_E_ARG, "the model is empty: begin with ae_input");
+    if (batch < 1)
+        return ae__report(m, AE_E_ARG, "batch %d: it must be at least 1", batch);
+#ifdef AE_NO_TRAIN
+    if (mode == AE_TRAIN)
+        return ae__report(m, AE_E_ARG, "AE_TRAIN: this program was compiled with AE_NO_TRAIN");
+#endif
+    if (mode != AE_TRAIN && mode != AE_INFER)
+        return ae__report(m, AE_E_ARG, "there is no mode %d", (int)mode);
+    return AE_SUCCESS;
+}
+
+AE_API size_t ae_plan_each(ae_model *m, int batch, ae_mode mode,
+                           void (*each)(void *user, const ae_plan_entry *entry), void *user)
+{
+    ae__listing l;
+    if (ae__plan_check(m, batch, mode))
+        return 0;
+    memset(&l, 0, sizeof l);
+    l.each = each;
+    l.user = user;
+    l.limit = SIZE_MAX;
+    if (!m->built)
+        ae__place_all(m);
+    ae__plan p = ae__plan_of(m, batch, mode, 0);
+    if (each)
+        ae__list_all(m, &p, batch, mode, &l);
+    return p.total;
+}
+
+AE_API size_t ae_plan(ae_model *m, int batch, ae_mode mode)
+{
+    return ae_plan_each(m, batch, mode, NULL, NULL);
+}
+
+AE_API void ae_reserve_optim(ae_model *m, int states)
+{
+    if (m && states >= 0 && states <= 2 && !m->built)
+        m->optim_states = states;
+    else if (m)
+        ae__mistake(m, AE_E_ARG, "ae_reserve_optim: %d states: 0 to 2, before ae_build", states);
+}
+
+static const char *ae__mode_name(ae_mode mode)
+{
+    return mode == AE_TRAIN ? "training" : "inference";
+}
+
+AE_API ae_status ae_build(ae_model *m, int batch, ae_mode mode)
+{
+    ae_status status = ae__plan_check(m, batch, mode);
+    if (status)
+        return status;
+    if (m->built)
+        return ae__report(m, AE_E_ARG, "ae_build: the model is already built");
+    ae__place_all(m);
+    ae__plan p = ae__plan_of(m, batch, mode, 0);
+    unsigned char *block = (unsigned char *)ae_alloc(m->arena, p.total);
+    if (block == NULL) {
+        ae__listing l;
+        memset(&l, 0, sizeof l);
+        l.limit = ae_arena_left(m->arena);
+        ae__list_all(m, &p, batch, mode, &l);
+        return ae__report(m, AE_E_MEMORY, "arena too small: batch %d in %s needs %z bytes, %z are "
+                          "left; %s does not fit", batch, ae__mode_name(mode), p.total, l.limit,
+                          l.beyond);
+    }
+    ae__divide(m, &p, block);
+    m->built = 1;
+    m->batch = batch;
+    m->mode = mode;
+    m->threads = p.threads;
+    ae__bind_scratch(m);
+    for (ae_param *q = m->first_param; q; q = q->next) {
+        ae_random r;
+        r.seed = m->seed;
+        r.step = 0;
+        r.stream = (uint32_t)q->index + 1;
+        ae_init_fill(ae__weights(m, q), q->count, q->init, q->fan_in, q->fan_out, r);
+    }
+    return AE_SUCCESS;
+}
+
+AE_API ae_model *ae_fork(const ae_model *m, ae_arena *arena, int batch)
+{
+    if (m == NULL || !m->built || batch < 1) {
+        ae__fail(arena, AE_E_ARG, m && m->built ? "ae_fork: batch %d: it must be at least 1"
+                                                : "ae_fork: the model is not built", batch);
+        return NULL;
+    }
+    size_t mark = ae_arena_used(arena), left = ae_arena_left(arena);
+    ae_model *f = (ae_model *)ae_alloc(arena, sizeof *f);
+    unsigned char *block = NULL;
+    ae__plan p;
+    memset(&p, 0, sizeof p);
+    if (f) {
+        *f = *m;
+        f->exec.threads = 1;
+        f->own_scratch = 1;
+        p = ae__plan_of(f, batch, AE_INFER, 1);
+        block = (unsigned char *)ae_alloc(arena, p.total);
+    }
+    if (block == NULL) {
+        ae__fail(arena, AE_E_MEMORY, "ae_fork: batch %d needs %z bytes, %z are left", batch,
+                 ae__sat_add(p.total, sizeof *f), left);
+        ae_arena_rewind(arena, mark);
+        return NULL;
+    }
+    ae__divide(f, &p, block);
+    f->segment[AE_SEG_PARAM] = m->segment[AE_SEG_PARAM];
+    f->bytes[AE_SEG_PARAM] = m->bytes[AE_SEG_PARAM];
+    f->arena = arena;
+    f->mode = AE_INFER;
+    f->batch = batch;
+    f->threads = p.threads;
+    f->status = AE_SUCCESS;
+    f->forward_n = 0;
+    ae__bind_scratch(f);
+    return f;
+}
+
+// ---- running
+
+// Marks what `t` needs, without looking behind `given`.
+static void ae__need(ae_model *m, const ae_tensor *t, const ae_tensor *given)
+{
+    m->needed[t->id] = 1;
+    for (; t; t = t->prev)
+        for (int i = 0; i < 2 && m->needed[t->id] && t != given && t->in[i]; i++)
+            m->needed[t->in[i]->id] = 1;
+}
+
+// Computes what is marked, in order; the codes take the place of z when its turn comes.
+static ae_status ae__compute(ae_model *m, int n, const ae_tensor *z, const float *codes)
+{
+    for (const ae_tensor *t = m->first; t; t = t->next) {
+        if (!m->needed[t->id])
+            continue;
+        if (t == z) {
+            if (codes && codes != ae__value(m, t))
+                memmove(ae__value(m, t), codes, (size_t)n * ae__size(t) * sizeof(float));
+        } else if (t->op->forward) {
+            ae_status status = t->op->forward(m, t, n);
+            if (status)
+                return status;
+        }
+    }
+    return AE_SUCCESS;
+}
+
+static ae_status ae__owned(ae_model *m, const ae_tensor *t)
+{
+    if (t == NULL)
+        return ae__report(m, AE_E_ARG, "the tensor is NULL");
+    if (t->model != m->graph)
+        return ae__report(m, AE_E_ARG, "%s belongs to another model", t->name);
+    return AE_SUCCESS;
+}
+
+AE_API ae_status ae_set(ae_model *m, const ae_tensor *t, const void *values, int n)
+{
+    ae_status status = ae__begin(m, n);
+    if (status || (status = ae__owned(m, t)) != AE_SUCCESS)
+        return status;
+    if (values == NULL || t->loss >= 0)
+        return ae__report(m, AE_E_ARG, values ? "%s is a loss: it cannot be set"
+                                              : "%s: the values are NULL", t->name);
+    memcpy(ae__value(m, t), values, (size_t)n * ae__size(t) * sizeof(float));
+    return AE_SUCCESS;
+}
+
+AE_API ae_status ae_run(ae_model *m, const ae_tensor *t, int n)
+{
+    ae_status status = ae__begin(m, n);
+    if (status || (status = ae__owned(m, t)) != AE_SUCCESS)
+        return status;
+    m->training = 0;
+    m->forward_n = 0;
+    memset(m->needed, 0, (size_t)m->tensors);
+    ae__need(m, t, NULL);
+    return ae__compute(m, n, NULL, NULL);
+}
+
+// In inference two tensors may have the same place at different times.
+static int ae__share_bytes(const ae_model *m, const ae_tensor *t, const ae_tensor *u)
+{
+    const ae__span *a = &t->span[AE__INFER_VALUE], *b = &u->span[AE__INFER_VALUE];
+    return m->mode == AE_INFER && a->at < b->at + b->size && b->at < a->at + a->size;
+}
+
+AE_API ae_status ae_run_from(ae_model *m, const ae_tensor *z, const float *codes,
+                             const ae_tensor *t, int n)
+{
+    ae_status status = ae__begin(m, n);
+    if (status || (status = ae__owned(m, z)) != AE_SUCCESS
+        || (status = ae__owned(m, t)) != AE_SUCCESS)
+        return status;
+    m->training = 0;
+    m->forward_n = 0;
+    memset(m->needed, 0, (size_t)m->tensors);
+    ae__need(m, t, z);
+    if (!m->needed[z->id] || z->loss >= 0)
+        return ae__report(m, AE_E_ARG, "%s does not depend on %s", t->name, z->name);
+    if (codes == NULL || codes == ae__value(m, z))
+        for (const ae_tensor *u = m->first; u != z; u = u->next)
+            if (m->needed[u->id] && ae__share_bytes(m, u, z))
+                return ae__report(m, AE_E_ARG, "computing %s writes over what %s holds: pass a "
+                                  "copy of it", u->name, z->name);
+    return ae__compute(m, n, z, codes);
+}
+
+AE_API float *ae_get(ae_model *m, const ae_tensor *t)
+{
+    return ae__begin(m, 1) || ae__owned(m, t) ? NULL : ae__value(m, t);
+}
+
+// t for any number of samples given as values of `from`, in batches.
+static ae_status ae__predict(ae_model *m, const ae_tensor *from, const ae_tensor *t, float *out,
+                             const float *x, size_t n)
+{
+    ae_status status = ae__begin(m, 1);
+    if (status || (status = ae__owned(m, from)) != AE_SUCCESS
+        || (status = ae__owned(m, t)) != AE_SUCCESS)
+        return status;
+    memset(m->needed, 0, (size_t)m->tensors);
+    ae__need(m, t, from);
+    for (const ae_tensor *u = m->first; u; u = u->next)
+        if (u->is_input && u != from && m->needed[u->id])
+            return ae__report(m, AE_E_ARG, "%s also needs %s: use ae_set and ae_run", t->name,
+                              u->name);
+    if (t->loss >= 0)
+        return ae__report(m, AE_E_ARG, "%s is a loss: use ae_evaluate", t->name);
+    for (size_t done = 0; done < n;) {
+        size_t count = ae__min((size_t)m->batch, n - done);
+        status = ae_run_from(m, from, x + done * ae__size(from), t, (int)count);
+        if (status)
+            return status;
+        memcpy(out + done * ae__size(t), ae__value(m, t), count * ae__size(t) * sizeof(float));
+        done += count;
+    }
+    return AE_SUCCESS;
+}
+
+static const ae_tensor *ae__first_input(const ae_model *m)
+{
+    const ae_tensor *t = m ? m->first : NULL;
+    while (t && t->op != &ae__op_input)
+        t = t->next;
+    return t;
+}
+
+AE_API ae_status ae_predict(ae_model *m, const ae_tensor *t, float *out, const float *x, size_t n)
+{
+    return ae__predict(m, ae__first_input(m), t, out, x, n);
+}
+
+AE_API ae_status ae_predict_from(ae_model *m, const ae_tensor *z, const ae_tensor *t, float *out,
+                                 const float *codes, size_t n)
+{
+    return ae__predict(m, z, t, out, codes, n);
+}
+
+// ---- parameters
+
+AE_API ae_param *ae_param_at(const ae_model *m, int i)
+{
+    ae_param *p = m && i >= 0 ? m->first_param : NULL;
+    while (p && i-- > 0)
+        p = p->next;
+    return p;
+}
+
+AE_API ae_param *ae_param_find(const ae_model *m, const char *name)
+{
+    ae_param *p = m ? m->first_param : NULL;
+    while (p && strcmp(p->name, name) != 0)
+        p = p->next;
+    return p;
+}
+
+AE_API const char *ae_param_name(const ae_param *p)
+{
+    return p ? p->name : "";
+}
+
+AE_API size_t ae_param_size(const ae_param *p)
+{
+    return p ? p->count : 0;
+}
+
+AE_API int ae_param_shape(const ae_param *p, int shape[4])
+{
+    for (int i = 0; i < 4; i++)
+        shape[i] = p && i < p->dims ? p->shape[i] : 1;
+    return p ? p->dims : 0;
+}
+
+AE_API float *ae_param_data(ae_model *m, const ae_param *p)
+{
+    return m && p && m->built ? ae__weights(m, p) : NULL;
+}
+
+AE_API ae_param *ae_weight(const ae_tensor *t)
+{
+    return t ? t->weight : NULL;
+}
+
+AE_API ae_param *ae_bias(const ae_tensor *t)
+{
+    return t ? t->bias : NULL;
+}
+
+AE_API void *ae_segment_data(ae_model *m, ae_segment segment, size_t *bytes)
+{
+    int there = m && m->built && (int)segment >= 0 && segment < AE_SEG_COUNT;
+    if (bytes)
+        *bytes = there ? m->bytes[segment] : 0;
+    return there ? m->segment[segment] : NULL;
+}
+
+#ifndef AE_NO_TRAIN
+AE_API float *ae_param_grad(ae_model *m, const ae_param *p)
+{
+    return m && p && m->built && m->mode == AE_TRAIN ? ae__weight_grads(m, p) : NULL;
+}
+
+// ---- snapshots: PARAM, GRAD, OPT and STATE lie next to each other
+
+AE_API size_t ae_snapshot_bytes(const ae_model *m)
+{
+    if (m == NULL || !m->built || m->graph != m)
+        return 0;
+    return (size_t)(m->segment[AE_SEG_ACT] - m->segment[AE_SEG_PARAM]);
+}
+
+static ae_status ae__snapshot_check(ae_model *m, const void *block)
+{
+    ae_status status = ae__begin(m, 1);
+    if (status)
+        return status;
+    if (m->graph != m || block == NULL)
+        return ae__report(m, AE_E_ARG, block ? "a fork has no snapshot: it shares its parameters"
+                                             : "snapshot: the block is NULL");
+    return AE_SUCCESS;
+}
+
+AE_API ae_status ae_snapshot(ae_model *m, void *dst)
+{
+    ae_status status = ae__snapshot_check(m, dst);
+    if (status == AE_SUCCESS)
+        memcpy(dst, m->segment[AE_SEG_PARAM], ae_snapshot_bytes(m));
+    return status;
+}
+
+AE_API ae_status ae_restore(ae_model *m, const void *src, size_t bytes)
+{
+    ae_status status = ae__snapshot_check(m, src);
+    if (status)
+        return status;
+    if (bytes != ae_snapshot_bytes(m))
+        return ae__report(m, AE_E_ARG, "the snapshot has %z bytes, this model's has %z", bytes,
+                          ae_snapshot_bytes(m));
+    memcpy(m->segment[AE_SEG_PARAM], src, bytes);
+    m->forward_n = 0;
+    return AE_SUCCESS;
+}
+
+// ---- one training step, in pieces
+
+static int ae__is_term(const ae_tensor *t)
+{
+    return t->loss >= 0 && (t->minimized || t->monitored);
+}
+
+// The weighted sum over the minimised losses of values given in the order of the losses.
+static double ae__weighted(const ae_model *m, const double *means, const float *values)
+{
+    double sum = 0;
+    for (const ae_tensor *t = m->first; t; t = t->next)
+        if (t->minimized)
+            sum += (double)t->term_weight * (means ? means[t->loss] : (double)values[t->loss]);
+    return sum;
+}
+
+// Computes every loss that is minimised or watched. training: noise and batch statistics are on.
+static ae_status ae__losses(ae_model *m, int n, int training)
+{
+    int terms = 0;
+    m->training = training;
+    m->forward_n = 0;
+    memset(m->needed, 0, (size_t)m->tensors);
+    for (const ae_tensor *t = m->first; t; t = t->next)
+        if (ae__is_term(t)) {
+            ae__need(m, t, NULL);
+            terms++;
+        }
+    if (terms == 0)
+        return ae__report(m, AE_E_ARG, "the model has no loss: call ae_minimize");
+    return ae__compute(m, n, NULL, NULL);
+}
+
+// Names the first tensor with a value that is not finite.
+static ae_status ae__not_finite(ae_model *m, int n)
+{
+    size_t step = (size_t)ae__state_of(m)->steps + 1;
+    for (const ae_tensor *t = m->first; t; t = t->next) {
+        const float *v = ae__value(m, t);
+        size_t count = t->loss >= 0 ? 1 : (size_t)n * ae__size(t);
+        if (!m->needed[t->id] || t->op == &ae__op_labels)
+            continue;
+        for (size_t i = 0; i < count; i++)
+            if (!ae__finite(v[i]))
+                return ae__report(m, AE_E_NUMERIC, "step %z: the loss is not finite; the first "
+                                  "value that is not is in %s (sample %z)", step, t->name,
+                                  i / ae__size(t));
+    }
+    return ae__report(m, AE_E_NUMERIC, "step %z: the loss is not finite", step);
+}
+
+static ae_status ae__begin_training(ae_model *m, int n)
+{
+    ae_status status = ae__begin(m, n);
+    if (status == AE_SUCCESS && m->mode != AE_TRAIN)
+        return ae__report(m, AE_E_ARG, "the model was built for inference: build it with AE_TRAIN");
+    return status;
+}
+
+AE_API ae_status ae_forward(ae_model *m, int n)
+{
+    ae_status status = ae__begin_training(m, n);
+    if (status || (status = ae__losses(m, n, 1)) != AE_SUCCESS)
+        return status;
+    if (!ae__finite((float)ae__weighted(m, NULL, ae__loss_values(m))))
+        return ae__not_finite(m, n);
+    m->forward_n = n;
+    return AE_SUCCESS;
+}
+
+// The gradients of t's inputs from that of t. The first part of a sum is written in place, later
+// ones beside it and then added.
+static void ae__back(ae_model *m, const ae_tensor *t, int n, const float *dy)
+{
+    float *d[2] = {NULL, NULL};
+    int add[2] = {0, 0};
+    for (int i = 0; i < 2 && t->in[i]; i++) {
+        const ae_tensor *in = t->in[i];
+        if (in->has_grad) {
+            add[i] = m->ready[in->id];
+            d[i] = add[i] ? m->parts[i] : ae__gradient(m, in);
+            m->ready[in->id] = 1;
+        }
+    }
+    t->op->backward(m, t, n, dy, d);
+    for (int i = 0; i < 2; i++)
+        if (add[i]) {
+            float *sum = ae__gradient(m, t->in[i]);
+            AE__OP(m, add_forward, (&m->exec, sum, sum, d[i], (size_t)n * ae__size(t->in[i])));
+        }
+}
+
+// Losses that average get their share of the samples of a step, sums count whole.
+static void ae__backward(ae_model *m, float scale, double share)
+{
+    memset(m->ready, 0, (size_t)m->tensors);
+    for (const ae_tensor *t = m->last; t; t = t->prev) {
+        if (!t->towards_loss || !t->has_grad)
+            continue;
+        if (t->loss >= 0) {
+            double part = t->reduction == AE_SUM ? 1.0 : share;
+            float dloss = (float)((double)scale * (double)t->term_weight * part);
+            ae__back(m, t, m->forward_n, &dloss);
+        } else if (m->ready[t->id]) {
+            ae__back(m, t, m->forward_n, ae__gradient(m, t));
+        }
+    }
+}
+
+AE_API ae_status ae_backward(ae_model *m, float scale)
+{
+    ae_status status = ae__begin_training(m, 1);
+    if (status)
+        return status;
+    if (m->forward_n == 0)
+        return ae__report(m, AE_E_ARG, "ae_backward needs an ae_forward before it");
+    if (!ae__finite(scale))
+        return ae__report(m, AE_E_ARG, "ae_backward: the scale is not finite");
+    ae__backward(m, scale, 1.0);
+    return AE_SUCCESS;
+}
+
+AE_API void ae_zero_grad(ae_model *m)
+{
+    if (ae__begin_training(m, 1) == AE_SUCCESS)
+        memset(m->segment[AE_SEG_GRAD], 0, m->bytes[AE_SEG_GRAD]);
+}
+
+static int ae__bad_number(float x)
+{
+    return !ae__finite(x) || x < 0.0f;
+}
+
+// Settings no optimiser can work with.
+static ae_status ae__optim_check(ae_model *m, const ae_optim *o)
+{
+    if (o == NULL)
+        return ae__report(m, AE_E_ARG, "the optimiser is NULL");
+    const struct { const char *name; float value, below; } field[] = {
+        {"lr", o->lr, 0}, {"beta1", o->beta1, 1}, {"beta2", o->beta2, 1}, {"eps", o->eps, 0},
+        {"weight_decay", o->weight_decay, 0}, {"momentum", o->momentum, 0},
+        {"lr_decay", o->lr_decay, 0}, {"clip_norm", o->clip_norm, 0},
+        {"clip_value", o->clip_value, 0}
+    };
+    for (size_t i = 0; i < sizeof field / sizeof field[0]; i++)
+        if (ae__bad_number(field[i].value)
+            || (field[i].below > 0.0f && field[i].value >= field[i].below))
+            return ae__report(m, AE_E_ARG, "optimiser: %s is %g: it must be a number from 0 on%s",
+                              field[i].name, (double)field[i].value,
+                              field[i].below > 0.0f ? " and below 1" : "");
+    if ((int)o->kind < 0 || o->kind > AE_ADAGRAD)
+        return ae__report(m, AE_E_ARG, "optimiser: there is no kind %d", (int)o->kind);
+    if (ae_optim_states(o) > m->optim_states)
+        return ae__report(m, AE_E_ARG, "optimiser: it needs %d states a parameter, %d were "
+                          "reserved (ae_reserve_optim)", ae_optim_states(o), m->optim_states);
+    return AE_SUCCESS;
+}
+
+// One update with learning rate lr from the gradients in GRAD.
+static ae_status ae__update_params(ae_model *m, const ae_optim *o, float lr)
+{
+    size_t n = m->bytes[AE_SEG_PARAM] / sizeof(float);
+    float *g = ae__segment(m, AE_SEG_GRAD), *s = ae__segment(m, AE_SEG_OPT);
+    ae__state *state = ae__state_of(m);
+    if (o->clip_value > 0.0f)
+        AE__OP(m, clip_value, (&m->exec, g, o->clip_value, n));
+    double norm = o->clip_norm > 0.0f ? AE__OP(m, clip_norm, (&m->exec, g, o->clip_norm, n))
+                                      : ae__norm(&m->exec, g, n);
+    if (!ae__finite_double(norm))
+        return ae__report(m, AE_E_NUMERIC, "step %z: the gradient is not finite",
+                          (size_t)state->steps + 1);
+    ae__update u = ae__update_of(o, lr, ++state->steps);
+    ae__optim_update(&m->exec, ae__segment(m, AE_SEG_PARAM), m->optim_states > 0 ? s : NULL,
+                     m->optim_states > 1 ? s + n : NULL, g, &u, n);
+    return AE_SUCCESS;
+}
+
+AE_API ae_status ae_step(ae_model *m, const ae_optim *o)
+{
+    ae_status status = ae__begin_training(m, 1);
+    if (status || (status = ae__optim_check(m, o)) != AE_SUCCESS)
+        return status;
+    return ae__update_params(m, o, ae__optim_lr(o));
+}
+
+AE_API float ae_batch_loss(const ae_model *m, const ae_tensor *term)
+{
+    if (m == NULL || !m->built || (term && (term->model != m->graph || term->loss < 0)))
+        return 0.0f;
+    return term ? ae__loss_values(m)[term->loss]
+                : (float)ae__weighted(m, NULL, ae__loss_values(m));
+}
+
+AE_API float ae_mean_loss(const ae_model *m, const ae_tensor *term)
+{
+    if (m == NULL || !m->built || (term && (term->model != m->graph || term->loss < 0)))
+        return 0.0f;
+    const double *means = ae__loss_means(m);
+    return (float)(term ? means[term->loss] : ae__weighted(m, means, NULL));
+}
+
+AE_API uint64_t ae_steps(const ae_model *m)
+{
+    return m && m->built ? ae__state_of(m)->steps : 0;
+}
+#endif
+
+/* ---------------------------------------------------------------------------
+   >>data   samples: raw bytes or floats, labels, order                       */
+
+// What each of the 256 bytes stands for. Pixels are divided by 255, not multiplied by 1/255, so
+// that they have the bits of PyTorch's ToTensor; a table costs one division per byte value.
+static void ae__byte_values(float table[256], const ae_dataset *d)
+{
+    const float pixel = 1.0f / 255.0f;      // a variable: rounded to float everywhere
+    float scale = d->scale == 0.0f ? 1.0f : d->scale;
+    float deviation = d->deviation == 0.0f ? 1.0f : d->deviation;
+    for (int i = 0; i < 256; i++) {
+        float v = scale == pixel ? (float)i / 255.0f : (float)i * scale;
+        table[i] = (v - d->mean) / deviation;
+    }
+}
+
+// x (count) = the values of the raw elements from `at` on; table: ae__byte_values of d.
+static void ae__data_values(float *x, const ae_dataset *d, const float table[256], size_t at,
+                            size_t count)
+{
+    float scale = d->scale == 0.0f ? 1.0f : d->scale;
+    float deviation = d->deviation == 0.0f ? 1.0f : d->deviation;
+    if (d->bytes)
+        for (size_t i = 0; i < count; i++)
+            x[i] = table[d->bytes[at + i]];
+    else
+        for (size_t i = 0; i < count; i++)
+            x[i] = (d->floats[at + i] * scale - d->mean) / deviation;
+}
+
+// Values of one sample: c h w.
+static size_t ae__data_features(const ae_dataset *d)
+{
+    return (size_t)d->c * (size_t)d->h * (size_t)d->w;
+}
+
+static size_t ae__data_row(const ae_dataset *d, size_t i)
+{
+    return d->index ? d->index[i] : i;
+}
+
+AE_API ae_status ae_dataset_get(const ae_dataset *d, float *x, int32_t *labels, size_t first,
+                                size_t count)
+{
+    if (first > d->n || count > d->n - first || (x && !d->bytes && !d->floats) ||
+        (labels && !d->labels))
+        return AE_E_ARG;
+    size_t features = ae__data_features(d);
+    float table[256];
+    ae__byte_values(table, d);
+    for (size_t i = 0; i < count; i++) {
+        size_t row = ae__data_row(d, first + i);
+        if (x)
+            ae__data_values(x + i * features, d, table, row * features, features);
+        if (labels)
+            labels[i] = d->labels[row];
+    }
+    return AE_SUCCESS;
+}
+
+// The sum of (value - center)^power over all values of d; power 1 or 2.
+static double ae__data_sum(const ae_dataset *d, double center, int power)
+{
+    size_t features = ae__data_features(d);
+    float table[256], x[256];
+    double sum = 0.0;
+    ae__byte_values(table, d);
+    for (size_t i = 0; i < d->n; i++) {
+        size_t at = ae__data_row(d, i) * features;
+        for (size_t j = 0; j < features; j += 256) {
+            size_t count = ae__min(features - j, 256);
+            ae__data_values(x, d, table, at + j, count);
+            for (size_t k = 0; k < count; k++) {
+                double v = (double)x[k] - center;
+                sum += power == 1 ? v : v * v;
+            }
+        }
+    }
+    return sum;
+}
+
+AE_API void ae_dataset_moments(const ae_dataset *d, float *mean, float *deviation)
+{
+    double count = (double)d->n * (double)ae__data_features(d);
+    double m = count > 0.0 ? ae__data_sum(d, 0.0, 1) / count : 0.0;
+    if (mean)
+        *mean = (float)m;
+    if (deviation)
+        *deviation = count > 0.0 ? (float)sqrt(ae__data_sum(d, m, 2) / count) : 0.0f;
+}
+
+AE_API ae_status ae_dataset_normalize(ae_dataset *d, float mean, float deviation)
+{
+    if (!ae__finite(mean) || !ae__finite(deviation) || !(deviation > 0.0f))
+        return AE_E_ARG;
+    // ((v - m0) / s0 - m) / s = (v - (m0 + s0 m)) / (s0 s): a second call goes on from the first
+    float before = d->deviation == 0.0f ? 1.0f : d->deviation;
+    d->mean += before * mean;
+    d->deviation = before * deviation;
+    return AE_SUCCESS;
+}
+
+AE_API ae_status ae_dataset_split(ae_dataset *rest, ae_dataset *held, const ae_dataset *d,
+                                  ae_arena *arena, float share, uint64_t seed)
+{
+    if (!ae__finite(share) || share < 0.0f || share > 1.0f)
+        return ae__fail(arena, AE_E_ARG, "split: the share %g is not in 0 ... 1", (double)share);
+    size_t n = d->n, k = (size_t)floor((double)share * (double)n + 0.5);
+    // an index has 32 bits
+    if (n >> 31 > 1 || k == 0 || k >= n)
+        return ae__fail(arena, AE_E_ARG, "split: a share of %g of %z samples leaves one side empty",
+                        (double)share, n);
+    uint32_t *index = (uint32_t *)ae_alloc(arena, ae__sat_mul(n, 4));
+    if (!index)
+        return ae__fail(arena, AE_E_MEMORY,
+                        "split: %z samples need 4 bytes each, the arena has %z bytes left", n,
+                        ae_arena_left(arena));
+    // Who comes to the first k places of a random permutation is held out; each view keeps d's
+    // order, since training shuffles anyway.
+    ae_random r = { 0, 0, 0x53504c54u };
+    r.seed = seed;
+    size_t in_held = 0, in_rest = k;
+    for (size_t i = 0; i < n; i++)
+        index[ae_random_permute(i, n, r) < k ? in_held++ : in_rest++] =
+            (uint32_t)ae__data_row(d, i);
+    ae_dataset view = *d;   // a copy first: rest or held may be d itself
+    view.index = index;
+    view.n = k;
+    *held = view;
+    view.index = index + k;
+    view.n = n - k;
+    *rest = view;
+    return AE_SUCCESS;
+}
+
+AE_API ae_dataset ae_dataset_head(const ae_dataset *d, size_t n)
+{
+    ae_dataset head = *d;
+    head.n = ae__min(n, d->n);
+    return head;
+}
+
+// Bytes in memory or in a file, read from front to back: a parser and a loader are one code, and
+// a file needs no room in the arena but that of its samples.
+typedef struct ae__source {
+    const char *name, *part;        // what errors call it: "digits" " labels"
+    const char *path;               // the file, or NULL: bytes
+    const unsigned char *bytes;     // the memory, size bytes of it
+    size_t size;
+    const unsigned char *at;        // the next bytes, left of them at hand
+    size_t left;
+    void *file;                     // the open file, or NULL
+    int broken;                     // reading failed: not the same as the end
+    unsigned char buffer[4096];
+} ae__source;
+
+static void ae__source_bytes(ae__source *s, const void *bytes, size_t size, const char *name,
+                             const char *part)
+{
+    s->name = name ? name : "data";
+    s->part = part;
+    s->path = NULL;
+    s->bytes = (const unsigned char *)bytes;
+    s->size = bytes ? size : 0;
+    s->file = NULL;
+}
+
+#ifndef AE_NO_STDIO
+
+static void *ae__file_open(const char *path)
+{
+#ifdef AE_USE_ZLIB
+    return (void *)gzopen(path, "rb");
+#else
+    return (void *)fopen(path, "rb");
+#endif
+}
+
+static void ae__file_close(void *file)
+{
+#ifdef AE_USE_ZLIB
+    gzclose((gzFile)file);
+#else
+    fclose((FILE *)file);
+#endif
+}
+
+// The part of a path that a sentence of AE_ERROR_MAX bytes has room for, twice.
+static const char *ae__path_tail(const char *path)
+{
+    size_t length = strlen(path);
+    return length > 100 ? path + length - 100 : path;
+}
+
+static void ae__source_path(ae__source *s, const char *path)
+{
+    ae__source_bytes(s, NULL, 0, ae__path_tail(path), "");
+    s->path = path;
+}
+
+#endif
+
+// Gets more bytes at hand. 0: there are none.
+static int ae__source_more(ae__source *s)
+{
+#ifndef AE_NO_STDIO
+    if (s->file) {
+#ifdef AE_USE_ZLIB
+        int got = gzread((gzFile)s->file, s->buffer, (unsigned)sizeof s->buffer);
+        int problem;                // a cut file gives its bytes and only here says that it is
+        gzerror((gzFile)s->file, &problem);
+        s->broken = got < 0 || (problem != Z_OK && problem != Z_STREAM_END);
+        s->left = got > 0 ? (size_t)got : 0;
+#else
+        s->left = fread(s->buffer, 1, sizeof s->buffer, (FILE *)s->file);
+        s->broken = ferror((FILE *)s->file) != 0;
+#endif
+        s->at = s->buffer;
+    }
+#endif
+    return s->left > 0;
+}
+
+static void ae__source_end(ae__source *s)
+{
+#ifndef AE_NO_STDIO
+    if (s->file)
+        ae__file_close(s->file);
+#endif
+    s->file = NULL;
+}
+
+// Starts at the front, again if need be. Whether it succeeds or not, ae__source_end ends it.
+static ae_status ae__source_begin(ae_arena *arena, ae__source *s)
+{
+    s->at = s->bytes;
+    s->left = s->size;
+    s->broken = 0;
+    int gzip = 0;
+#ifndef AE_NO_STDIO
+    if (s->path) {
+        s->file = ae__file_open(s->path);
+        if (!s->file)
+            return ae__fail(arena, AE_E_IO, "cannot open %s", s->name);
+#ifndef AE_USE_ZLIB
+        size_t length = strlen(s->path);
+        gzip = length > 3 && memcmp(s->path + length - 3, ".gz", 3) == 0;
+#endif
+    }
+#endif
+    if (!ae__source_more(s) && s->broken)
+        return ae__fail(arena, AE_E_IO, "cannot read %s", s->name);
+    if (s->left >= 2 && s->at[0] == 0x1f && s->at[1] == 0x8b)
+        gzip = 1;
+    if (gzip && s->path)
+        return ae__fail(arena, AE_E_IO,
+                        "%s is gzip: unpack it first (gunzip %s) or compile with AE_USE_ZLIB",
+                        s->name, s->name);
+    if (gzip)
+        return ae__fail(arena, AE_E_FORMAT, "%s%s is gzip: unpack it first", s->name, s->part);
+    if (s->left == 0)
+        return ae__fail(arena, AE_E_FORMAT, "%s%s is empty", s->name, s->part);
+    return AE_SUCCESS;
+}
+
+// Up to n bytes into dst, or past them when dst is NULL; how many there were.
+static size_t ae__source_read(ae__source *s, void *dst, size_t n)
+{
+    size_t done = 0;
+    while (done < n && (s->left > 0 || ae__source_more(s))) {
+        size_t k = ae__min(s->left, n - done);
+        if (dst)
+            memcpy((unsigned char *)dst + done, s->at, k);
+        s->at += k;
+        s->left -= k;
+        done += k;
+    }
+    return done;
+}
+
+// Room for n rows of `bytes` bytes in all and, when labels is not NULL, for their n labels.
+static ae_status ae__data_alloc(ae_arena *arena, const char *name, void **data, int32_t **labels,
+                                size_t bytes, size_t n)
+{
+    size_t mark = ae_arena_used(arena), left = ae_arena_left(arena);
+    size_t need = bytes;
+    *data = ae_alloc(arena, bytes);
+    if (labels) {
+        *labels = (int32_t *)ae_alloc(arena, n * 4);
+        need = ae__round_up(bytes, AE_ALIGN) + n * 4;
+    }
+    if (*data && (!labels || *labels))
+        return AE_SUCCESS;
+    ae_arena_rewind(arena, mark);
+    return ae__fail(arena, AE_E_MEMORY, "%s: its samples need %z bytes, the arena has %z left",
+                    name, need, left);
+}
+
+// The header of an IDX file: 0 0 type dimensions, then each size, high byte first.
+typedef struct ae__idx {
+    int type;                   // 8 uint8   9 int8   11 int16   12 int32   13 float   14 double
+    size_t size;                // bytes of one value
+    size_t n;                   // samples
+    int c, h, w;                // shape of a sample
+    size_t values;              // n c h w
+    char shape[48];             // "60000x28x28"
+} ae__idx;
+
+static uint64_t ae__big_endian(const unsigned char *p, size_t size)
+{
+    uint64_t u = 0;
+    for (size_t i = 0; i < size; i++)
+        u = u << 8 | p[i];
+    return u;
+}
+
+// The sentence for a source that ends after `held` of `needed` bytes of something.
+static ae_status ae__source_cut(ae_arena *arena, const ae__source *s, size_t held, size_t needed,
+                                const char *what)
+{
+    if (s->broken)
+        return ae__fail(arena, AE_E_IO, "cannot read %s: it is cut or damaged", s->name);
+    return ae__fail(arena, AE_E_FORMAT, "%s%s is cut: it holds %z of the %z bytes that %s need",
+                    s->name, s->part, held, needed, what);
+}
+
+// Four dimensions of 32 bits are no small numbers: every product is checked before it is used.
+static ae_status ae__idx_shape(ae_arena *arena, const ae__source *s, ae__idx *x,
+                               const uint32_t *dims, int rank)
+{
+    uint64_t features = 1;
+    x->shape[0] = 0;
+    for (int i = 0; i < rank; i++) {
+        size_t end = strlen(x->shape);
+        ae__format(x->shape + end, sizeof x->shape - end, i ? "x%z" : "%z", (size_t)dims[i]);
+        if (i > 0 && features <= 0x7fffffffu)   // below 2^31 times below 2^32: fits 64 bits
+            features *= dims[i];
+    }
+    for (int i = 0; i < rank; i++)
+        if (dims[i] == 0)
+            return ae__fail(arena, AE_E_FORMAT, "%s%s: dimension %d of %s is 0", s->name, s->part,
+                            i + 1, x->shape);
+    // a sixteenth of what can be addressed: 8 bytes a value and the labels stay countable
+    if (features > 0x7fffffffu || dims[0] > SIZE_MAX / 16 / (size_t)features)
+        return ae__fail(arena, AE_E_FORMAT, "%s%s: %s values are too many", s->name, s->part,
+                        x->shape);
+    x->n = dims[0];
+    x->values = x->n * (size_t)features;
+    x->c = rank == 2 || rank == 4 ? (int)dims[1] : 1;
+    x->h = rank >= 3 ? (int)dims[rank - 2] : 1;
+    x->w = rank >= 3 ? (int)dims[rank - 1] : 1;
+    return AE_SUCCESS;
+}
+
+static ae_status ae__idx_header(ae_arena *arena, ae__source *s, ae__idx *x)
+{
+    static const unsigned char sizes[15] = { 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 2, 4, 4, 8 };
+    unsigned char magic[4], raw[16];
+    uint32_t dims[4] = {0, 0, 0, 0};
+    size_t got = ae__source_read(s, magic, 4);
+    if (got < 4)
+        return ae__source_cut(arena, s, got, 4, "its first numbers");
+    if (magic[0] || magic[1] || magic[2] > 14 || !sizes[magic[2]])
+        return ae__fail(arena, AE_E_FORMAT, "%s%s is not IDX: it begins with the bytes %d %d %d %d",
+                        s->name, s->part, magic[0], magic[1], magic[2], magic[3]);
+    int rank = magic[3];
+    if (rank < 1 || rank > 4)
+        return ae__fail(arena, AE_E_FORMAT, "%s%s has %d dimensions, 1 to 4 can be read", s->name,
+                        s->part, rank);
+    size_t need = (size_t)rank * 4;
+    got = ae__source_read(s, raw, need);
+    if (got < need)
+        return ae__source_cut(arena, s, 4 + got, 4 + need, "its first numbers");
+    for (int i = 0; i < rank; i++)
+        dims[i] = (uint32_t)ae__big_endian(raw + 4 * i, 4);
+    x->type = magic[2];
+    x->size = sizes[magic[2]];
+    return ae__idx_shape(arena, s, x, dims, rank);
+}
+
+// One value as a float; not finite when it is not, or does not fit a float.
+static float ae__idx_value(const unsigned char *raw, const ae__idx *x)
+{
+    uint64_t u = ae__big_endian(raw, x->size);
+    float f;
+    uint32_t bits = (uint32_t)u;
+    double v = (double)u;
+    if (x->type == 14 && (u >> 52 & 0x7ff) >= 1023 + 128)
+        bits = 0x7f800000u;         // infinite, NaN, or 2^128 and more: no float
+    if (x->type == 13 || bits == 0x7f800000u) {
+        memcpy(&f, &bits, 4);
+        return f;
+    }
+    if (x->type == 14)
+        memcpy(&v, &u, 8);
+    else if (u >> (8 * x->size - 1))
+        v -= (double)((uint64_t)1 << 8 * x->size);      // two's complement
+    return (float)v;
+}
+
+// The payload, as it is (bytes), as int32 (labels) or as floats; then the source must end.
+static ae_status ae__idx_payload(ae_arena *arena, ae__source *s, const ae__idx *x, uint8_t *bytes,
+                                 int32_t *labels, float *floats)
+{
+    unsigned char raw[8];
+    size_t features = x->values / x->n;
+    size_t need = x->values * x->size, got = bytes ? ae__source_read(s, bytes, need) : 0;
+    for (size_t i = 0; !bytes && i < x->values; i++) {
+        size_t k = ae__source_read(s, raw, x->size);
+        got += k;
+        if (k < x->size)
+            break;
+        if (labels) {
+            labels[i] = raw[0];
+            continue;
+        }
+        floats[i] = ae__idx_value(raw, x);
+        if (!ae__finite(floats[i]))
+            return ae__fail(arena, AE_E_FORMAT, "%s%s: value %z of sample %z is not a finite float",
+                            s->name, s->part, i % features + 1, i / features + 1);
+    }
+    if (got < need)
+        return ae__source_cut(arena, s, got, need, x->shape);
+    if (ae__source_read(s, raw, 1))
+        return ae__fail(arena, AE_E_FORMAT, "%s%s goes on after the %z bytes that %s need",
+                        s->name, s->part, need, x->shape);
+    return s->broken ? ae__source_cut(arena, s, 0, 0, "") : AE_SUCCESS;
+}
+
+// Both headers first, so that two files that do not belong together are found at once.
+static ae_status ae__idx_both(ae_dataset *d, ae_arena *arena, ae__source *images,
+                              ae__source *labels)
+{
+    ae__idx x, y;
+    ae_status status = ae__source_begin(arena, images);
+    if (status == AE_SUCCESS)
+        status = ae__idx_header(arena, images, &x);
+    if (status == AE_SUCCESS && labels)
+        status = ae__source_begin(arena, labels);
+    if (status == AE_SUCCESS && labels)
+        status = ae__idx_header(arena, labels, &y);
+    if (status != AE_SUCCESS)
+        return status;
+    if (labels && (y.type != 8 || y.values != y.n))
+        return ae__fail(arena, AE_E_FORMAT, "%s%s is %s of type %d: labels are n of type 8 (bytes)",
+                        labels->name, labels->part, y.shape, y.type);
+    if (labels && y.n != x.n)
+        return ae__fail(arena, AE_E_FORMAT, "%s%s holds %z labels, %s holds %z images",
+                        labels->name, labels->part, y.n, images->name, x.n);
+    void *data;
+    int32_t *label = NULL;
+    status = ae__data_alloc(arena, images->name, &data, labels ? &label : NULL,
+                            x.values * (x.type == 8 ? 1 : 4), x.n);
+    if (status != AE_SUCCESS) {     // was the size a lie? then that is what to say
+        size_t need = x.values * x.size, got = ae__source_read(images, NULL, need);
+        return got < need ? ae__source_cut(arena, images, got, need, x.shape) : status;
+    }
+    ae_dataset out;
+    memset(&out, 0, sizeof out);
+    if (x.type == 8)
+        out.bytes = (uint8_t *)data;
+    else
+        out.floats = (float *)data;
+    status = ae__idx_payload(arena, images, &x, x.type == 8 ? (uint8_t *)data : NULL, NULL,
+                             (float *)data);
+    if (status == AE_SUCCESS && labels)
+        status = ae__idx_payload(arena, labels, &y, NULL, label, NULL);
+    if (status != AE_SUCCESS)
+        return status;
+    out.labels = label;
+    out.n = x.n;
+    out.c = x.c;
+    out.h = x.h;
+    out.w = x.w;
+    out.scale = x.type == 8 ? 1.0f / 255.0f : 1.0f;
+    out.deviation = 1.0f;
+    *d = out;
+    return AE_SUCCESS;
+}
+
+// Needs of the arena what it leaves there and no more: n c h w bytes (floats where the file has
+// no bytes), and 4 n for labels.
+static ae_status ae__idx_read(ae_dataset *d, ae_arena *arena, ae__source *images,
+                              ae__source *labels)
+{
+    size_t mark = ae_arena_used(arena);
+    ae_status status = ae__idx_both(d, arena, images, labels);
+    if (status != AE_SUCCESS)
+        ae_arena_rewind(arena, mark);
+    ae__source_end(images);
+    if (labels)
+        ae__source_end(labels);
+    return status;
+}
+
+AE_API ae_status ae_idx_parse(ae_dataset *d, ae_arena *arena, const void *images, size_t images_n,
+                              const void *labels, size_t labels_n, const char *name)
+{
+    ae__source a, b;
+    ae__source_bytes(&a, images, images_n, name, "");
+    ae__source_bytes(&b, labels, labels_n, name, " labels");
+    return ae__idx_read(d, arena, &a, labels ? &b : NULL);
+}
+
+// A decimal number that fills all of s: sign, digits, point, exponent. strtod would follow the
+// user's locale. Up to 19 digits are kept as an integer and scaled by one power of ten in double:
+// within a few units of double's last place, far below one of float's. 0: not a number, or none
+// that a float can hold ("nan", "inf", "1e999", "").
+static int ae__number(const char *s, double *v)
+{
+    int negative = *s == '-', digits = 0, exponent = 0, fraction = 0;
+    uint64_t m = 0;
+    if (*s == '-' || *s == '+')
+        s++;
+    for (; (*s >= '0' && *s <= '9') || (*s == '.' && !fraction); s++) {
+        if (*s == '.') {
+            fraction = 1;
+            continue;
+        }
+        int keep = m < 1000000000000000000u;    // 10^18: one more digit fits 64 bits
+        if (keep)
+            m = m * 10 + (uint64_t)(*s - '0');
+        exponent += (keep ? 0 : 1) - fraction;
+        digits++;
+    }
+    if (digits == 0)
+        return 0;
+    if (*s == 'e' || *s == 'E') {
+        int minus = s[1] == '-', e = 0;
+        s += s[1] == '-' || s[1] == '+' ? 2 : 1;
+        if (*s < '0' || *s > '9')
+            return 0;
+        for (; *s >= '0' && *s <= '9'; s++)
+            e = e < 10000 ? e * 10 + (*s - '0') : e;
+        exponent += minus ? -e : e;
+    }
+    if (*s != 0)
+        return 0;
+    // 1 to 10^19 times 10^60 is no float, times 10^-80 is 0: nothing beyond need be told apart
+    int power = exponent > 60 ? 60 : exponent < -80 ? -80 : exponent;
+    double scale = 1.0, ten = 10.0, x = (double)m;
+    for (int k = power < 0 ? -power : power; k > 0; k >>= 1, ten *= ten)
+        if (k & 1)
+            scale *= ten;
+    x = power < 0 ? x / scale : x * scale;
+    const double limit = 3.4028234663852886e38;         // FLT_MAX, printed as 3.4028235e38
+    if (x > 3.4028235677973366e38)
+        return 0;
+    x = x > limit ? limit : x;
+    *v = negative ? -x : x;
+    return 1;
+}
+
+#define AE__FIELD 127           // characters of a CSV field: a number has no more
+
+// The next field without the blanks around it. Returns what ended it: ',' '\n' or 0, the end.
+static int ae__csv_field(ae__source *s, char field[AE__FIELD + 1])
+{
+    int n = 0, c = 0;
+    while (s->left > 0 || ae__source_more(s)) {
+        c = *s->at++;
+        s->left--;
+        if (c == ',' || c == '\n')
+            break;
+        if (n == 0 && (c == ' ' || c == '\t' || c == '\r'))
+            continue;
+        if (n < AE__FIELD)
+            field[n++] = (char)(c ? c : '?');
+        else
+            field[0] = '?';         // too long to be a number
+        c = 0;
+    }
+    while (n > 0 && (field[n - 1] == ' ' || field[n - 1] == '\t' || field[n - 1] == '\r'))
+        n--;
+    field[n] = 0;
+    return c == ',' || c == '\n' ? c : 0;
+}
+
+typedef struct ae__csv {
+    size_t line;                // from 1
+    size_t row, rows;           // rows so far; of how many, 0 while they are counted
+    int fields;                 // of a line, label included; 0 before the first row
+    int has_labels;
+    int header;                 // seen one
+    int whole;                  // every value is one of 0 ... 255
+    int label_ok;               // in this line
+    uint8_t *bytes;             // where values go: one of the two, or neither while counting
+    float *floats;
+    int32_t *labels;
+} ae__csv;
+
+// Takes value v of field number `field` (from 0) of the line: looks at it, and stores it if there
+// is a place. A file that changed between the two passes can only lead to a missing place.
+static void ae__csv_take(ae__csv *t, int field, double v)
+{
+    int place = t->row < t->rows && field < t->fields, whole = v == floor(v);
+    if (t->has_labels && field == 0) {
+        t->label_ok = whole && v >= 0.0 && v <= 2147483647.0;
+        if (place && t->label_ok)
+            t->labels[t->row] = (int32_t)v;
+        return;
+    }
+    int byte = whole && v >= 0.0 && v <= 255.0;
+    t->whole = t->whole && byte;
+    if (!place)
+        return;
+    int skip = t->has_labels ? 1 : 0;
+    size_t at = t->row * (size_t)(t->fields - skip) + (size_t)(field - skip);
+    if (t->floats)
+        t->floats[at] = (float)v;
+    else if (byte)
+        t->bytes[at] = (uint8_t)v;
+}
+
+// One line. *end: 0 when it was the last.
+static ae_status ae__csv_line(ae_arena *arena, ae__source *s, ae__csv *t, int *end)
+{
+    char field[AE__FIELD + 1];
+    double v;
+    int fields = 0;
+    t->line++;
+    t->label_ok = 1;
+    do {
+        *end = ae__csv_field(s, field);
+        if (fields == 0 && *end != ',' && field[0] == 0)
+            return AE_SUCCESS;                          // a blank line
+        if (fields == 0x7fffffff)
+            return ae__fail(arena, AE_E_FORMAT, "%s line %z: too many fields", s->name, t->line);
+        if (ae__number(field, &v)) {
+            ae__csv_take(t, fields++, v);
+        } else if (t->row == 0 && !t->header) {         // the first line may be names
+            t->header = 1;
+            t->whole = 1;
+            while (*end == ',')
+                *end = ae__csv_field(s, field);
+            return AE_SUCCESS;
+        } else {
+            field[24] = 0;                              // enough to recognise it by
+            for (char *p = field; *p; p++)
+                *p = *p < 32 || *p > 126 ? '?' : *p;
+            return ae__fail(arena, AE_E_FORMAT,
+                            "%s line %z, column %d: '%s' is not a finite number", s->name, t->line,
+                            fields + 1, field);
+        }
+    } while (*end == ',');
+    if (t->fields == 0)
+        t->fields = fields;
+    if (fields != t->fields)
+        return ae__fail(arena, AE_E_FORMAT, "%s line %z has %d fields, the first row has %d",
+                        s->name, t->line, fields, t->fields);
+    if (!t->label_ok)
+        return ae__fail(arena, AE_E_FORMAT,
+                        "%s line %z, column 1: the label is no whole number from 0 to 2147483647",
+                        s->name, t->line);
+    t->row++;
+    return AE_SUCCESS;
+}
+
+// Runs over all lines: once to check and count them, once more to store them.
+static ae_status ae__csv_pass(ae_arena *arena, ae__source *s, ae__csv *t)
+{
+    int end = '\n';
+    t->line = t->row = 0;
+    t->header = 0;
+    t->whole = 1;
+    ae_status status = ae__source_begin(arena, s);
+    if (status == AE_SUCCESS && s->left >= 3 && memcmp(s->at, "\xef\xbb\xbf", 3) == 0)
+        ae__source_read(s, NULL, 3);                    // the byte order mark of UTF-8
+    while (status == AE_SUCCESS && end)
+        status = ae__csv_line(arena, s, t, &end);
+    if (status == AE_SUCCESS && s->broken)
+        status = ae__source_cut(arena, s, 0, 0, "");
+    ae__source_end(s);
+    return status;
+}
+
+static ae_status ae__csv_both(ae_dataset *d, ae_arena *arena, ae__source *s, int labels)
+{
+    ae__csv t;
+    memset(&t, 0, sizeof t);
+    t.has_labels = labels != 0;
+    ae_status status = ae__csv_pass(arena, s, &t);
+    if (status != AE_SUCCESS)
+        return status;
+    if (t.row == 0)
+        return ae__fail(arena, AE_E_FORMAT, "%s holds no row of numbers", s->name);
+    int columns = t.fields - t.has_labels, whole = t.whole;
+    if (columns == 0)
+        return ae__fail(arena, AE_E_FORMAT, "%s holds labels and no values", s->name);
+    if (t.row >> 31 > 1 || t.row > SIZE_MAX / 16 / (size_t)columns)
+        return ae__fail(arena, AE_E_FORMAT, "%s: %zx%d values are too many", s->name, t.row,
+                        columns);
+    void *data;
+    size_t rows = t.row, values = rows * (size_t)columns;
+    status = ae__data_alloc(arena, s->name, &data, labels ? &t.labels : NULL,
+                            whole ? values : values * 4, rows);
+    if (status != AE_SUCCESS)
+        return status;
+    t.rows = rows;
+    t.bytes = whole ? (uint8_t *)data : NULL;
+    t.floats = whole ? NULL : (float *)data;
+    status = ae__csv_pass(arena, s, &t);
+    if (status != AE_SUCCESS)
+        return status;
+    if (t.row != rows || t.whole != whole)
+        return ae__fail(arena, AE_E_IO, "%s changed while it was read", s->name);
+    memset(d, 0, sizeof *d);
+    d->bytes = t.bytes;
+    d->floats = t.floats;
+    d->labels = t.labels;
+    d->n = rows;
+    d->c = columns;
+    d->h = d->w = 1;
+    d->scale = d->deviation = 1.0f;
+    return AE_SUCCESS;
+}
+
+// Needs of the arena what it leaves there and no more: 1 byte a value if all are whole numbers
+// 0 ... 255, else 4, and 4 a label.
+static ae_status ae__csv_read(ae_dataset *d, ae_arena *arena, ae__source *s, int labels)
+{
+    size_t mark = ae_arena_used(arena);
+    ae_status status = ae__csv_both(d, arena, s, labels);
+    if (status != AE_SUCCESS)
+        ae_arena_rewind(arena, mark);
+    return status;
+}
+
+AE_API ae_status ae_csv_parse(ae_dataset *d, ae_arena *arena, const char *text, size_t text_n,
+                              int labels, const char *name)
+{
+    ae__source s;
+    ae__source_bytes(&s, text, text_n, name, "");
+    return ae__csv_read(d, arena, &s, labels);
+}
+
+#ifndef AE_NO_STDIO
+
+AE_API ae_status ae_idx_load(ae_dataset *d, ae_arena *arena, const char *images,
+                             const char *labels)
+{
+    ae__source a, b;
+    ae__source_path(&a, images);
+    ae__source_path(&b, labels ? labels : "");
+    return ae__idx_read(d, arena, &a, labels ? &b : NULL);
+}
+
+AE_API ae_status ae_csv_load(ae_dataset *d, ae_arena *arena, const char *path, int labels)
+{
+    ae__source s;
+    ae__source_path(&s, path);
+    return ae__csv_read(d, arena, &s, labels);
+}
+
+#define AE__PATH 1024           // bytes of a path put together here, its 0 included
+
+// path = dir/name, or dir/name.gz where only that exists. 0: too long.
+static int ae__mnist_path(char path[AE__PATH], const char *dir, const char *name)
+{
+    size_t a = strlen(dir), b = strlen(name);
+    if (a + b + 5 > AE__PATH)                           // a slash, ".gz" and the 0
+        return 0;
+    memcpy(path, dir, a);
+    if (a > 0 && dir[a - 1] != '/' && dir[a - 1] != '\\')
+        path[a++] = '/';
+    memcpy(path + a, name, b + 1);
+    for (int tries = 0; tries < 2; tries++) {
+        void *file = ae__file_open(path);
+        if (file) {
+            ae__file_close(file);
+            return 1;
+        }
+        memcpy(path + a + b, tries == 0 ? ".gz" : "", tries == 0 ? 4 : 1);
+    }
+    return 1;                   // neither exists: the error will name the plain one
+}
+
+static ae_status ae__mnist(ae_dataset *d, ae_arena *arena, const char *dir, const char *images,
+                           const char *labels)
+{
+    char a[AE__PATH], b[AE__PATH];
+    if (!ae__mnist_path(a, dir, images) || !ae__mnist_path(b, dir, labels))
+        return ae__fail(arena, AE_E_IO, "the path of %s is longer than %d bytes", images,
+                        AE__PATH - 1);
+    return ae_idx_load(d, arena, a, b);
+}
+
+AE_API ae_status ae_mnist_load(ae_dataset *train, ae_arena *arena, const char *dir)
+{
+    return ae__mnist(train, arena, dir, "train-images-idx3-ubyte", "train-labels-idx1-ubyte");
+}
+
+AE_API ae_status ae_mnist_load_test(ae_dataset *test, ae_arena *arena, const char *dir)
+{
+    return ae__mnist(test, arena, dir, "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte");
+}
+
+#endif
+
+/* ---------------------------------------------------------------------------
+   >>train   epochs over a dataset                                            */
+
+// What a dataset must be for this model; labels: nonzero when the model's must be there.
+static ae_status ae__data_check(ae_model *m, const ae_dataset *d, int labels)
+{
+    const ae_tensor *x = ae__first_input(m);
+    if (d == NULL || d->n == 0 || (d->bytes == NULL && d->floats == NULL))
+        return ae__report(m, AE_E_ARG, d ? "the dataset is empty" : "the dataset is NULL");
+    if (x == NULL)
+        return ae__report(m, AE_E_ARG, "the model has no input");
+    if (ae__data_features(d) != ae__size(x))
+        return ae__report(m, AE_E_SHAPE, "samples of %dx%dx%d do not fit %s of %dx%dx%d", d->c,
+                          d->h, d->w, x->name, x->c, x->h, x->w);
+    for (const ae_tensor *t = m->first; t && labels && !d->labels; t = t->next)
+        if (t->op == &ae__op_labels)
+            return ae__report(m, AE_E_ARG, "%s: the dataset has no labels", t->name);
+    return AE_SUCCESS;
+}
+
+// Samples first ... first+n-1 of permutation `order` (0: none) into the inputs. All checked.
+static void ae__feed(ae_model *m, const ae_dataset *d, size_t first, int n, uint64_t order)
+{
+    float *x = ae__value(m, ae__first_input(m)), table[256];
+    size_t features = ae__data_features(d);
+    ae_random r;
+    r.seed = m->seed;
+    r.step = order;
+    r.stream = 0x53485546u;     // a stream of its own
+    ae__byte_values(table, d);
+    for (size_t i = 0; i < (size_t)n; i++) {
+        size_t sample = order ? (size_t)ae_random_permute(first + i, d->n, r) : first + i;
+        size_t row = ae__data_row(d, sample);
+        ae__data_values(x + i * features, d, table, row * features, features);
+        for (const ae_tensor *t = m->first; t; t = t->next)
+            if (t->op == &ae__op_labels && d->labels)
+                memcpy(ae__value(m, t) + i, d->labels + row, sizeof *d->labels);
+    }
+}
+
+AE_API ae_status ae_feed(ae_model *m, const ae_dataset *d, size_t first, int n, uint64_t order)
+{
+    ae_status status = ae__begin(m, n);
+    if (status || (status = ae__data_check(m, d, 1)) != AE_SUCCESS)
+        return status;
+    if (first >= d->n || (size_t)n > d->n - first)
+        return ae__report(m, AE_E_ARG, "samples %z to %z of a dataset of %z", first,
+                          first + (size_t)n - 1, d->n);
+    ae__feed(m, d, first, n, order);
+    return AE_SUCCESS;
+}
+
+AE_API ae_status ae_predict_dataset(ae_model *m, const ae_tensor *t, float *out,
+                                    const ae_dataset *d)
+{
+    ae_status status = ae__begin(m, 1);
+    if (status || (status = ae__owned(m, t)) != AE_SUCCESS
+        || (status = ae__data_check(m, d, 0)) != AE_SUCCESS)
+        return status;
+    if (t->loss >= 0)
+        return ae__report(m, AE_E_ARG, "%s is a loss: use ae_evaluate", t->name);
+    for (size_t done = 0; done < d->n;) {
+        size_t n = ae__min((size_t)m->batch, d->n - done);
+        ae__feed(m, d, done, (int)n, 0);
+        status = ae_run(m, t, (int)n);
+        if (status)
+            return status;
+        memcpy(out + done * ae__size(t), ae__value(m, t), n * ae__size(t) * sizeof(float));
+        done += n;
+    }
+    return AE_SUCCESS;
+}
+
+#ifndef AE_NO_TRAIN
+// Adds the losses of n samples to the sums in ae__eval_sums.
+static void ae__sum_losses(ae_model *m, int n)
+{
+    double *sums = ae__eval_sums(m);
+    for (const ae_tensor *t = m->first; t; t = t->next)
+        if (ae__is_term(t)) {
+            double value = (double)ae__loss_values(m)[t->loss];
+            sums[t->loss] += t->reduction == AE_SUM ? value : value * n;
+        }
+}
+
+static void ae__set_means(ae_model *m, const double *sums, uint64_t samples)
+{
+    for (int i = 0; i < m->losses; i++)
+        ae__loss_means(m)[i] = sums[i] / (double)samples;
+}
+
+/* The gradient of the next `samples` samples, in batches, as of one batch of them all; their
+   losses summed. Nothing but GRAD and those sums changes. */
+static ae_status ae__gather_gradient(ae_model *m, const ae_dataset *d, size_t samples, int batch)
+{
+    const ae__state *s = ae__state_of(m);
+    memset(m->segment[AE_SEG_GRAD], 0, m->bytes[AE_SEG_GRAD]);
+    memset(ae__eval_sums(m), 0, (size_t)m->losses * sizeof(double));
+    for (size_t done = 0; done < samples;) {
+        int n = (int)ae__min((size_t)batch, samples - done);
+        ae__feed(m, d, (size_t)s->cursor + done, n, d->keep_order ? 0 : s->epoch + 1);
+        ae_status status = ae_forward(m, n);
+        if (status)
+            return status;
+        ae__backward(m, 1.0f, (double)n / (double)samples);
+        ae__sum_losses(m, n);
+        done += (size_t)n;
+    }
+    return AE_SUCCESS;
+}
+
+/* One optimiser step on the next `batches` batches of at most `batch` samples, or on what is left
+   of the epoch. */
+static ae_status ae__step_on(ae_model *m, const ae_dataset *d, const ae_optim *o, float lr,
+                             int batch, int batches)
+{
+    ae__state *s = ae__state_of(m);
+    double *sums = ae__loss_sums(m);
+    if (s->cursor >= d->n)      // another dataset than last time
+        s->cursor = 0;
+    size_t samples = ae__min(ae__sat_mul((size_t)batch, (size_t)batches),
+                             d->n - (size_t)s->cursor);
+    ae_status status = ae__gather_gradient(m, d, samples, batch);
+    if (status == AE_SUCCESS)
+        status = ae__update_params(m, o, lr);
+    if (status)
+        return status;
+    if (s->cursor == 0) {       // a new epoch
+        memset(sums, 0, (size_t)m->losses * sizeof *sums);
+        s->seen = 0;
+    }
+    for (int i = 0; i < m->losses; i++)
+        sums[i] += ae__eval_sums(m)[i];
+    s->seen += samples;
+    ae__set_means(m, sums, s->seen);
+    s->cursor += samples;
+    if (s->cursor == d->n) {
+        s->cursor = 0;
+        s->epoch++;
+    }
+    return AE_SUCCESS;
+}
+
+static ae_status ae__training_check(ae_model *m, const ae_dataset *d, const ae_optim *o)
+{
+    ae_status status = ae__begin_training(m, 1);
+    if (status == AE_SUCCESS)
+        status = ae__data_check(m, d, 1);
+    return status == AE_SUCCESS ? ae__optim_check(m, o) : status;
+}
+
+AE_API ae_status ae_train_step(ae_model *m, const ae_dataset *d, const ae_optim *o)
+{
+    ae_status status = ae__training_check(m, d, o);
+    return status ? status : ae__step_on(m, d, o, ae__optim_lr(o), m->batch, 1);
+}
+
+AE_API float ae_epoch(ae_model *m, const ae_dataset *d, const ae_optim *o)
+{
+    ae_status status = ae__training_check(m, d, o);
+    if (status)
+        return 0.0f;
+    uint64_t epoch = ae__state_of(m)->epoch;
+    while (status == AE_SUCCESS && ae__state_of(m)->epoch == epoch)
+        status = ae__step_on(m, d, o, ae__optim_lr(o), m->batch, 1);
+    return status ? 0.0f : ae_mean_loss(m, NULL);
+}
+
+AE_API ae_status ae_evaluate(ae_model *m, const ae_dataset *d, float *loss)
+{
+    ae_status status = ae__begin(m, 1);
+    if (status || (status = ae__data_check(m, d, 1)) != AE_SUCCESS)
+        return status;
+    memset(ae__eval_sums(m), 0, (size_t)m->losses * sizeof(double));
+    for (size_t done = 0; done < d->n;) {
+        int n = (int)ae__min((size_t)m->batch, d->n - done);
+        ae__feed(m, d, done, n, 0);
+        status = ae__losses(m, n, 0);
+        if (status)
+            return status;
+        ae__sum_losses(m, n);
+        done += (size_t)n;
+    }
+    ae__set_means(m, ae__eval_sums(m), d->n);
+    if (loss)
+        *loss = ae_mean_loss(m, NULL);
+    return AE_SUCCESS;
+}
+
+/* What ae_fit knows while it runs. */
+typedef struct ae__fit {
+    ae_model *m;
+    const ae_dataset *train, *held;     // held: NULL without validation
+    const ae_optim *optim;
+    ae_fit_options options;
+    ae_progress progress;
+    ae_fit_result result;
+    unsigned char *best;                // snapshot, NULL without patience
+} ae__fit;
+
+static int ae__tell(ae__fit *f, int epoch_end)
+{
+    f->progress.epoch_end = epoch_end;
+    return f->options.callback && f->options.callback(f->options.user, &f->progress);
+}
+
+// One epoch; *stop: the callback wants to end.
+static ae_status ae__fit_epoch(ae__fit *f, int *stop)
+{
+    ae_model *m = f->m;
+    const ae__state *s = ae__state_of(m);
+    size_t n = f->train->n, batch = (size_t)f->options.batch;
+    uint64_t epoch = s->epoch;
+    f->progress.batches = (n + batch - 1) / batch;
+    f->progress.improved = 0;
+    f->progress.validation = 0.0f;
+    while (s->epoch == epoch && !*stop) {
+        float t = (float)epoch + (float)s->cursor / (float)n;
+        f->progress.lr = ae_schedule_lr(&f->options.schedule, ae__optim_lr(f->optim), t);
+        ae_status status = ae__step_on(m, f->train, f->optim, f->progress.lr, f->options.batch,
+                                       f->options.accumulate);
+        if (status)
+            return status;
+        f->progress.samples = s->epoch == epoch ? (size_t)s->cursor : n;
+        f->progress.batch = (f->progress.samples + batch - 1) / batch;
+        f->progress.loss = ae_mean_loss(m, NULL);
+        *stop = ae__tell(f, 0);
+    }
+    return AE_SUCCESS;
+}
+
+// After an epoch: validation, the best so far, the schedule.
+static ae_status ae__fit_judge(ae__fit *f)
+{
+    float watched = f->result.loss = f->progress.loss;
+    f->result.epochs++;
+    if (f->held) {
+        ae_status status = ae_evaluate(f->m, f->held, &watched);
+        if (status)
+            return status;
+        f->progress.validation = watched;
+    }
+    ae_schedule_update(&f->options.schedule, watched);
+    if (ae__finite(watched) && (f->result.best_epoch == 0
+                                || watched < f->result.best - f->options.min_delta)) {
+        f->result.best = watched;
+        f->result.best_epoch = f->result.epochs;
+        f->progress.improved = 1;
+        if (f->best)
+            return ae_snapshot(f->m, f->best);
+    }
+    return AE_SUCCESS;
+}
+
+static ae_status ae__fit_run(ae__fit *f)
+{
+    int stop = 0;
+    ae_status status = AE_SUCCESS;
+    f->progress.epochs = f->options.epochs;
+    while (status == AE_SUCCESS && f->result.stopped == 0
+           && f->result.epochs < f->options.epochs) {
+        f->progress.epoch = f->result.epochs + 1;
+        status = ae__fit_epoch(f, &stop);
+        if (status == AE_SUCCESS && !stop) {
+            status = ae__fit_judge(f);
+            stop = status == AE_SUCCESS && ae__tell(f, 1);
+        }
+        if (stop)
+            f->result.stopped = 2;
+        else if (f->best && f->result.epochs - f->result.best_epoch >= f->options.patience)
+            f->result.stopped = 1;
+    }
+    if (status == AE_SUCCESS && f->best && f->result.best_epoch)
+        status = ae_restore(f->m, f->best, ae_snapshot_bytes(f->m));
+    return status;
+}
+
+static ae_status ae__fit_check(ae_model *m, const ae_dataset *d, const ae_optim *o,
+                               const ae_fit_options *p)
+{
+    ae_status status = ae__training_check(m, d, o);
+    if (status)
+        return status;
+    if (p->epochs < 0 || p->patience < 0 || p->accumulate < 0 || p->batch < 0
+        || p->batch > m->batch)
+        return ae__report(m, AE_E_ARG, "ae_fit: epochs %d, patience %d, accumulate %d, batch %d: "
+                          "none may be negative, and the model was built for batches up to %d",
+                          p->epochs, p->patience, p->accumulate, p->batch, m->batch);
+    if (ae__bad_number(p->validation) || p->validation >= 1.0f)
+        return ae__report(m, AE_E_ARG, "ae_fit: a validation share of %g: from 0 to below 1",
+                          (double)p->validation);
+    const float numbers[] = {p->schedule.gamma, p->schedule.step, p->schedule.epochs,
+                             p->schedule.warmup, p->schedule.lr_min, p->schedule.min_delta,
+                             p->min_delta};
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        if (ae__bad_number(numbers[i]))
+            return ae__report(m, AE_E_ARG, "ae_fit: the schedule's numbers and min_delta must be "
+                              "finite and not negative, one is %g", (double)numbers[i]);
+    return p->held_out ? ae__data_check(m, p->held_out, 1) : AE_SUCCESS;
+}
+
+AE_API ae_status ae_fit(ae_model *m, const ae_dataset *d, const ae_optim *o,
+                        const ae_fit_options *options, ae_fit_result *result)
+{
+    ae__fit f;
+    ae_dataset rest, held;
+    memset(&f, 0, sizeof f);
+    if (options)
+        f.options = *options;
+    ae_fit_options *p = &f.options;
+    ae_status status = ae__fit_check(m, d, o, p);
+    if (status)
+        return status;
+    p->epochs = p->epochs ? p->epochs : 10;
+    p->batch = p->batch ? p->batch : m->batch;
+    p->accumulate = p->accumulate ? p->accumulate : 1;
+    p->schedule.epochs = ae__or(p->schedule.epochs,
+                                (float)(ae__state_of(m)->epoch + (uint64_t)p->epochs));
+    f.m = m;
+    f.train = d;
+    f.held = p->held_out;
+    f.optim = o;
+    size_t mark = ae_arena_used(m->arena), bytes = ae_snapshot_bytes(m);
+    if (p->validation > 0.0f && f.held == NULL) {
+        status = ae_dataset_split(&rest, &held, d, m->arena, p->validation, m->seed);
+        if (status)
+            return ae__report(m, status, "ae_fit: %s", m->arena->error);
+        f.train = &rest;
+        f.held = &held;
+    }
+    if (p->patience && (f.best = (unsigned char *)ae_alloc(m->arena, bytes)) == NULL)
+        status = ae__report(m, AE_E_MEMORY, "ae_fit: patience keeps a snapshot of %z bytes, the "
+                            "arena has %z left", bytes, ae_arena_left(m->arena));
+    if (status == AE_SUCCESS)
+        status = ae__fit_run(&f);
+    ae_arena_rewind(m->arena, mark);
+    if (result)
+        *result = f.result;
+    return status;
+}
+#endif
+
+/* ---------------------------------------------------------------------------
+   >>image   pictures of what was learned                                     */
+
+// Coordinates are 64 bits wide here: x + w zoom of two ints cannot overflow them.
+static void ae__rect(ae_image *img, int64_t x, int64_t y, int64_t w, int64_t h, uint32_t color)
+{
+    int64_t x0 = x < 0 ? 0 : x, x1 = x + w < img->w ? x + w : img->w;
+    int64_t y0 = y < 0 ? 0 : y, y1 = y + h < img->h ? y + h : img->h;
+    for (int64_t j = y0; img->rgb && j < y1; j++) {
+        uint8_t *p = img->rgb + ((size_t)j * (size_t)img->w + (size_t)x0) * 3;
+        for (int64_t i = x0; i < x1; i++) {
+            *p++ = (uint8_t)(color >> 16);
+            *p++ = (uint8_t)(color >> 8);
+            *p++ = (uint8_t)color;
+        }
+    }
+}
+
+AE_API ae_image ae_image_new(ae_arena *arena, int w, int h, uint32_t color)
+{
+    ae_image img = { NULL, 0, 0 };
+    if (w < 1 || h < 1 || (size_t)w > SIZE_MAX / 3 / (size_t)h) {
+        ae__fail(arena, AE_E_ARG, "picture: %dx%d pixels are not possible", w, h);
+        return img;
+    }
+    size_t bytes = (size_t)w * (size_t)h * 3;
+    img.rgb = (uint8_t *)ae_alloc(arena, bytes);
+    if (!img.rgb) {
+        ae__fail(arena, AE_E_MEMORY, "picture: %dx%d pixels need %z bytes, the arena has %z left",
+                 w, h, bytes, ae_arena_left(arena));
+        return img;
+    }
+    img.w = w;
+    img.h = h;
+    ae__rect(&img, 0, 0, w, h, color);
+    return img;
+}
+
+// Where v stands between low and high, 0 ... 1. In double: high - low of two floats may overflow.
+static double ae__between(double v, double low, double high)
+{
+    double t = high > low ? (v - low) / (high - low) : v > low ? 1.0 : 0.0;
+    return t < 0.0 ? 0.0 : t > 1.0 ? 1.0 : t;
+}
+
+// t of the way from colour a to colour b.
+static uint32_t ae__mix(uint32_t a, uint32_t b, double t)
+{
+    uint32_t out = 0;
+    for (int shift = 0; shift < 24; shift += 8) {
+        double u = (double)(a >> shift & 255), v = (double)(b >> shift & 255);
+        out |= (uint32_t)(u + (v - u) * t + 0.5) << shift;
+    }
+    return out;
+}
+
+static uint32_t ae__color(double v, double low, double high, ae_colormap map)
+{
+    static const uint32_t stops[5] = { 0x12356b, 0x5a9bd4, 0xffffff, 0xe57158, 0x7b1023 };
+    double t = ae__between(v, low, high);
+    if (map == AE_HOT) {    // red rises first, then green, then blue: matplotlib's breakpoints
+        uint32_t r = ae__mix(0, 255, ae__between(0.0416 + t / 0.365079 * 0.9584, 0.0, 1.0));
+        uint32_t g = ae__mix(0, 255, ae__between(t, 0.365079, 0.746032));
+        uint32_t b = ae__mix(0, 255, ae__between(t, 0.746032, 1.0));
+        return r << 16 | g << 8 | b;
+    }
+    if (map == AE_DIVERGING) {      // zero stays white: the wider side sets the scale of both
+        double top = fabs(low) > fabs(high) ? fabs(low) : fabs(high);
+        t = top > 0.0 ? ae__between(v, -top, top) * 4.0 : 2.0;
+        int k = t < 3.0 ? (int)t : 3;
+        return ae__mix(stops[k], stops[k + 1], t - k);
+    }
+    return ae__mix(0, 0xffffff, t);
+}
+
+// The colour of one pixel whose c channels are `plane` floats apart. Channels that are not red,
+// green and blue are averaged. Magenta, which no map holds, shows what is not finite.
+static uint32_t ae__pixel(const float *v, size_t plane, int c, float low, float high,
+                          ae_colormap map)
+{
+    double sum = 0.0;
+    uint32_t rgb = 0;
+    for (int k = 0; k < c; k++) {
+        float channel = v[(size_t)k * plane];
+        if (!ae__finite(channel) || !ae__finite(low) || !ae__finite(high))
+            return 0xff00ff;
+        sum += (double)channel;
+        if (c == 3 && map == AE_GRAY)
+            rgb = rgb << 8 | (ae__color((double)channel, (double)low, (double)high, map) & 255);
+    }
+    return c == 3 && map == AE_GRAY ? rgb : ae__color(sum / c, (double)low, (double)high, map);
+}
+
+AE_API void ae_image_draw(ae_image *img, int x0, int y0, const float *sample, int c, int h, int w,
+                          int zoom, float low, float high, ae_colormap map)
+{
+    int64_t z = zoom < 1 ? 1 : zoom;
+    if (c < 1 || h < 1 || w < 1)
+        return;
+    size_t plane = (size_t)h * (size_t)w;
+    for (int y = 0; y < h; y++)
+        for (int x = 0; x < w; x++)
+            ae__rect(img, x0 + x * z, y0 + y * z, z, z,
+                     ae__pixel(sample + (size_t)y * (size_t)w + (size_t)x, plane, c, low, high,
+                               map));
+}
+
+// The 95 printable characters of ASCII from the space on: seven rows each, from the top, of five
+// dots: the bits of (character - '0'), the left dot highest. g, p, q and y hang two dots lower.
+static const char ae__font[] =
+    "00000004444404:::0000::O:O::4?D>5N4HI248C3<BD8EB=44800002488842842224804E>E40044O440"
+    "0000<48000O00000000<<01248@0>ACEIA>4<4444>>A1248OO2421A>26:BO22O@N11A>68@NAA>O124888"
+    ">AA>AA>>AA?12<0<<0<<00<<0<48248@84200O0O008421248>A12404>AGEG@>>AAOAAANAANAAN>A@@@A>"
+    "LBAAABLO@@N@@OO@@N@@@>A@GAA?AAAOAAA>44444>72222B<ABDHDBA@@@@@@OAKEEAAAAAIECAA>AAAAA>"
+    "NAAN@@@>AAAEB=NAANDBA?@@>11NO444444AAAAAA>AAAAA:4AAAEEKAAA:4:AAAA:4444O1248@O>88888>"
+    "0@84210>22222>4:A0000000000O842000000>1?A?@@NAAAN00?@@@?11?AAA?00>AO@?698L888?AAA?1>"
+    "@@NAAAA40<444>20622B<@@BDHDB<44444>00JEEEE00NAAAA00>AAA>NAAAN@@?AAA?1100FI@@@00?@>1N"
+    "88L889600AAAC=00AAA:400AAEE:00A:4:AAAAA?1>00O248O34484434444444H44244H008E200";
+
+AE_API int ae_image_text(ae_image *img, int x0, int y0, const char *text, int zoom,
+                         uint32_t color)
+{
+    int64_t z = zoom < 1 ? 1 : zoom, x = 0;
+    for (; *text && x < 0x3fffffff - 6 * z; text++, x += 6 * z) {
+        int glyph = *text >= 32 && *text < 127 ? *text - 32 : '?' - 32;
+        int hang = *text == 'g' || *text == 'p' || *text == 'q' || *text == 'y' ? 2 : 0;
+        for (int dot = 0; img && dot < 35; dot++)
+            if ((ae__font[glyph * 7 + dot / 5] - '0') >> (4 - dot % 5) & 1)
+                ae__rect(img, x0 + x + dot % 5 * z, y0 + (dot / 5 + hang) * z, z, z, color);
+    }
+    return (int)x;
+}
+
+#define AE__PAPER 0xe4e6eau     // behind the tiles: neutral, and neither black nor white
+
+// A picture with room for rows of `columns` tiles and a thin gap around each.
+static ae_image ae__tiles(ae_arena *arena, int columns, int rows, int c, int h, int w, int *zoom)
+{
+    ae_image none = { NULL, 0, 0 };
+    int64_t z = *zoom = *zoom < 1 ? 1 : *zoom;
+    if (columns < 1 || rows < 1 || c < 1 || h < 1 || w < 1) {
+        ae__fail(arena, AE_E_ARG, "picture: %dx%d tiles of %dx%dx%d are nothing to draw", rows,
+                 columns, c, h, w);
+        return none;
+    }
+    const int64_t most = 0x7fffffff;
+    int64_t tile_w = w * z + 2, tile_h = h * z + 2;     // below 2^63, and so are the products
+    if (tile_w > most || tile_h > most || columns * tile_w + 2 > most || rows * tile_h + 2 > most) {
+        ae__fail(arena, AE_E_ARG, "picture: %dx%d tiles of %dx%d at zoom %d are too many", rows,
+                 columns, h, w, *zoom);
+        return none;
+    }
+    return ae_image_new(arena, (int)(columns * tile_w + 2), (int)(rows * tile_h + 2), AE__PAPER);
+}
+
+static void ae__tile(ae_image *img, int column, int row, const float *sample, int c, int h, int w,
+                     int zoom, float low, float high, ae_colormap map)
+{
+    ae_image_draw(img, 2 + column * (w * zoom + 2), 2 + row * (h * zoom + 2), sample, c, h, w,
+                  zoom, low, high, map);
+}
+
+// Lowest and highest of n values, those that are not finite left out; 0 and 0 of none.
+static void ae__extremes(const float *v, size_t n, float *low, float *high)
+{
+    int found = 0;
+    *low = *high = 0.0f;
+    for (size_t i = 0; i < n; i++) {
+        if (!ae__finite(v[i]))
+            continue;
+        *low = !found || v[i] < *low ? v[i] : *low;
+        *high = !found || v[i] > *high ? v[i] : *high;
+        found = 1;
+    }
+}
+
+AE_API ae_image ae_image_rows(ae_arena *arena, const ae_image_row *rows, int row_count, int n,
+                              int c, int h, int w, int zoom)
+{
+    ae_image img = ae__tiles(arena, n, row_count, c, h, w, &zoom);
+    if (!img.rgb)
+        return img;
+    size_t size = (size_t)c * (size_t)h * (size_t)w;
+    for (int r = 0; r < row_count; r++) {
+        float low = rows[r].low, high = rows[r].high;
+        if (low == 0.0f && high == 0.0f) {
+            high = 1.0f;
+            if (rows[r].map != AE_GRAY)
+                ae__extremes(rows[r].samples, (size_t)n * size, &low, &high);
+        }
+        for (int i = 0; i < n; i++)
+            ae__tile(&img, i, r, rows[r].samples + (size_t)i * size, c, h, w, zoom, low, high,
+                     rows[r].map);
+    }
+    return img;
+}
+
+// A grid of AE_GRAY samples in 0 ... 1, or of filters, each in its own range.
+static ae_image ae__grid(ae_arena *arena, const float *samples, int n, int columns, int c, int h,
+                         int w, int zoom, int filters)
+{
+    columns = columns > n ? n : columns;
+    int rows = columns < 1 ? 0 : n / columns + (n % columns != 0);
+    ae_image img = ae__tiles(arena, columns, rows, c, h, w, &zoom);
+    size_t size = (size_t)c * (size_t)h * (size_t)w;
+    for (int i = 0; img.rgb && i < n; i++) {
+        const float *sample = samples + (size_t)i * size;
+        float low = 0.0f, high = 1.0f;
+        if (filters)
+            ae__extremes(sample, size, &low, &high);
+        ae__tile(&img, i % columns, i / columns, sample, c, h, w, zoom, low, high,
+                 filters ? AE_DIVERGING : AE_GRAY);
+    }
+    return img;
+}
+
+AE_API ae_image ae_image_grid(ae_arena *arena, const float *samples, int n, int columns, int c,
+                              int h, int w, int zoom)
+{
+    return ae__grid(arena, samples, n, columns, c, h, w, zoom, 0);
+}
+
+AE_API ae_image ae_image_filters(ae_arena *arena, const float *weights, int count, int columns,
+                                 int c, int h, int w, int zoom)
+{
+    return ae__grid(arena, weights, count, columns, c, h, w, zoom, 1);
+}
+
+// A line from a to b with round ends; each pixel gets the colour as far as the line covers it.
+static void ae__line(ae_image *img, double ax, double ay, double bx, double by, double width,
+                     uint32_t color)
+{
+    double dx = bx - ax, dy = by - ay, length2 = dx * dx + dy * dy, reach = width / 2.0 + 1.0;
+    int x0 = (int)((ax < bx ? ax : bx) - reach), x1 = (int)((ax > bx ? ax : bx) + reach) + 1;
+    int y0 = (int)((ay < by ? ay : by) - reach), y1 = (int)((ay > by ? ay : by) + reach) + 1;
+    for (int y = y0 < 0 ? 0 : y0; y < y1 && y < img->h; y++) {
+        for (int x = x0 < 0 ? 0 : x0; x < x1 && x < img->w; x++) {
+            double px = x + 0.5 - ax, py = y + 0.5 - ay;
+            double t = length2 > 0.0 ? ae__between(px * dx + py * dy, 0.0, length2) : 0.0;
+            double ex = px - t * dx, ey = py - t * dy;      // from the nearest point of the line
+            double cover = ae__between(reach - 0.5 - sqrt(ex * ex + ey * ey), 0.0, 1.0);
+            uint8_t *p = img->rgb + ((size_t)y * (size_t)img->w + (size_t)x) * 3;
+            for (int k = 0; cover > 0.0 && k < 3; k++)
+                p[k] = (uint8_t)ae__mix(p[k], color >> (16 - 8 * k) & 255, cover);
+        }
+    }
+}
+
+#define AE__TICKS 128
+#define AE__INK   0x30363du
+#define AE__AXIS  0x9aa1a9u
+#define AE__RULE  0xe9ebeeu
+
+typedef struct ae__axis {       // a range of values and where its ends are in the picture
+    double low, high;           // of log10 of the values when `log` is set
+    double from, to;            // pixels
+    int log, count;
+    double value[AE__TICKS];
+    int label[AE__TICKS];       // 1: with its number
+} ae__axis;
+
+static double ae__axis_at(const ae__axis *a, double v)
+{
+    return a->from + ((a->log ? log10(v) : v) - a->low) / (a->high - a->low) * (a->to - a->from);
+}
+
+// A tick at every 1, 2 or 5 times a power of ten, so that there are `most` or fewer. `round`: the
+// range grows to the next tick at both ends; else it stays and ticks are whole numbers.
+static void ae__axis_linear(ae__axis *a, double most, int round)
+{
+    double raw = (a->high - a->low) / most, power = pow(10.0, floor(log10(raw)));
+    double step = power * (raw <= power ? 1 : raw <= 2 * power ? 2 : raw <= 5 * power ? 5 : 10);
+    if (!round && step < 1.0)
+        step = 1.0;
+    double first = round ? floor(a->low / step + 1e-9) : ceil(a->low / step - 1e-9);
+    double last = round ? ceil(a->high / step - 1e-9) : floor(a->high / step + 1e-9);
+    for (a->count = 0; a->count < AE__TICKS && first + a->count <= last; a->count++) {
+        a->value[a->count] = (first + a->count) * step;
+        a->label[a->count] = 1;
+    }
+    if (round) {
+        a->low = first * step;
+        a->high = last * step;
+    }
+}
+
+// A tick at 1 ... 9 times every power of ten, or at every other or third ... power where there are
+// more than `most`; the range grows to the next tick at both ends.
+static void ae__axis_log(ae__axis *a, double most)
+{
+    double k0 = floor(log10(a->low)), k1 = floor(log10(a->high));
+    double m0 = floor(a->low / pow(10.0, k0) + 1e-6), m1 = ceil(a->high / pow(10.0, k1) - 1e-6);
+    a->low = k0 + log10(m0 < 1.0 ? 1.0 : m0);
+    a->high = k1 + log10(m1);
+    if (a->high - a->low < 0.01) {      // one value: its whole decade
+        a->low = k0;
+        a->high = k0 + 1.0;
+    }
+    double span = a->high - a->low;
+    int every = 1 + (int)(span / most);
+    a->count = 0;
+    for (int k = (int)k0; k <= (int)k1 + 1; k++) {
+        for (int m = 1; k % every == 0 && m <= (every > 1 ? 1 : 9); m++) {
+            double v = k + log10((double)m);
+            if (v < a->low - 1e-9 || v > a->high + 1e-9 || a->count == AE__TICKS)
+                continue;
+            a->value[a->count] = m * pow(10.0, (double)k);
+            a->label[a->count++] = m == 1 || span < 1.0 || (span < 2.0 && (m == 2 || m == 5));
+        }
+    }
+}
+
+// Whether point i of a curve can be drawn.
+static int ae__curve_has(const ae_curve *curve, int i, int log_y)
+{
+    return i >= 0 && i < curve->n && ae__finite(curve->y[i]) && (!log_y || curve->y[i] > 0.0f);
+}
+
+// Ranges and ticks of both axes from the curves and the room there is.
+static void ae__curves_range(ae__axis *x, ae__axis *y, const ae_curve *curves, int count, int zoom)
+{
+    int found = 0, longest = 1;
+    for (int c = 0; c < count; c++) {
+        longest = curves[c].n > longest ? curves[c].n : longest;
+        for (int i = 0; i < curves[c].n; i++) {
+            if (!ae__curve_has(&curves[c], i, y->log))
+                continue;
+            double v = (double)curves[c].y[i];
+            y->low = !found || v < y->low ? v : y->low;
+            y->high = !found || v > y->high ? v : y->high;
+            found = 1;
+        }
+    }
+    if (!found) {
+        y->low = y->log ? 0.1 : 0.0;
+        y->high = 1.0;
+    }
+    double size = fabs(y->low) > fabs(y->high) ? fabs(y->low) : fabs(y->high);
+    if (!y->log && !(y->high - y->low > 1e-4 * size)) {     // flat: six digits could not tell
+        y->low -= size > 0.0 ? 0.1 * size : 1.0;
+        y->high += size > 0.0 ? 0.1 * size : 1.0;
+    }
+    double rows = (y->from - y->to) / (32.0 * zoom), columns = (x->to - x->from) / (36.0 * zoom);
+    rows = rows < 2.0 ? 2.0 : rows;
+    if (y->log)
+        ae__axis_log(y, rows);
+    else
+        ae__axis_linear(y, rows, 1);
+    x->low = longest == 1 ? 0.5 : 1.0;
+    x->high = longest == 1 ? 1.5 : (double)longest;
+    ae__axis_linear(x, columns < 2.0 ? 2.0 : columns, 0);
+}
+
+// Names behind dashes of their colours, in lines between x0 and x1. Returns the lines' height;
+// img NULL only measures.
+static int ae__legend(ae_image *img, const ae_curve *curves, int count, const uint32_t *colors,
+                      int x0, int x1, int y, int zoom)
+{
+    int x = x0, top = y;
+    for (int c = 0; c < count; c++) {
+        if (!curves[c].name)
+            continue;
+        int width = 22 * zoom + ae_image_text(NULL, 0, 0, curves[c].name, zoom, 0);
+        if (x > x0 && x > x1 - width) {
+            x = x0;
+            y += 12 * zoom;
+        }
+        if (img) {
+            double middle = y + 3.5 * zoom, left = x + 1.0 * zoom;
+            ae__line(img, left, middle, left + 14 * zoom, middle, 1.0 + zoom,
+                     colors[c % 8]);
+            ae_image_text(img, x + 20 * zoom, y, curves[c].name, zoom, AE__INK);
+        }
+        x = x > x1 ? x : x + width + 10 * zoom;     // names that leave the picture stay cut off
+    }
+    return x > x0 || y > top ? y - top + 14 * zoom : 0;
+}
+
+// Rules and numbers of both axes. A number that would touch the one before it is left out.
+static void ae__axes_draw(ae_image *img, const ae__axis *x, const ae__axis *y, int zoom)
+{
+    char text[32];
+    int left = (int)x->from, bottom = (int)y->from, wide = (int)(x->to - x->from);
+    double last = 1e9;
+    for (int i = 0; i < y->count; i++) {
+        int at = (int)floor(ae__axis_at(y, y->value[i]) + 0.5);
+        ae__rect(img, left, at, wide, 1, y->log && !y->label[i] ? 0xf5f6f7 : AE__RULE);
+        ae__rect(img, left - (y->label[i] ? 4 : 2) * zoom, at, (y->label[i] ? 4 : 2) * zoom, 1,
+                 AE__AXIS);
+        if (!y->label[i] || last - at < 9 * zoom)
+            continue;
+        ae__format(text, sizeof text, "%g", y->value[i]);
+        ae_image_text(img, left - 5 * zoom - ae_image_text(NULL, 0, 0, text, zoom, 0),
+                      at - 3 * zoom, text, zoom, AE__INK);
+        last = at;
+    }
+    last = -1e9;
+    for (int i = 0; i < x->count; i++) {
+        int at = (int)floor(ae__axis_at(x, x->value[i]) + 0.5);
+        ae__format(text, sizeof text, "%g", x->value[i]);
+        int width = ae_image_text(NULL, 0, 0, text, zoom, 0) - zoom;
+        ae__rect(img, at, bottom, 1, 4 * zoom, AE__AXIS);
+        if (at - width / 2 < last + 4 * zoom)
+            continue;
+        ae_image_text(img, at - width / 2, bottom + 6 * zoom, text, zoom, AE__INK);
+        last = at - width / 2 + width;
+    }
+    ae__rect(img, left, (int)y->to, 1, bottom - (int)y->to, AE__AXIS);
+    ae__rect(img, left, bottom, wide, 1, AE__AXIS);
+    ae_image_text(img, left + wide / 2 - 15 * zoom, bottom + 17 * zoom, "epoch", zoom, AE__AXIS);
+}
+
+// The points that can be drawn, joined; one without neighbours is a dot.
+static void ae__curve_draw(ae_image *img, const ae_curve *curve, const ae__axis *x,
+                           const ae__axis *y, double width, uint32_t color)
+{
+    for (int i = 0; i < curve->n; i++) {
+        if (!ae__curve_has(curve, i, y->log))
+            continue;
+        double ax = ae__axis_at(x, i + 1.0), ay = ae__axis_at(y, (double)curve->y[i]);
+        if (ae__curve_has(curve, i + 1, y->log))
+            ae__line(img, ax, ay, ae__axis_at(x, i + 2.0),
+                     ae__axis_at(y, (double)curve->y[i + 1]), width, color);
+        else if (!ae__curve_has(curve, i - 1, y->log))
+            ae__line(img, ax, ay, ax, ay, 3.0 * width, color);
+    }
+}
+
+AE_API ae_image ae_image_curves(ae_arena *arena, const ae_curve *curves, int count,
+                                const char *title, int w, int h, int log_y)
+{
+    static const uint32_t palette[8] = { 0x2f6fb7, 0xe07b33, 0x3a9a5f, 0xc43c4a,
+                                         0x8059a8, 0x1f9ba6, 0xc9a227, 0x6b7280 };
+    ae_image img = ae_image_new(arena, w, h, 0xffffff);
+    if (!img.rgb)
+        return img;
+    int zoom = 1 + (w < h ? w : h) / 450, y = 10 * zoom;
+    uint32_t colors[8];
+    for (int c = 0; c < 8; c++)
+        colors[c] = c < count && curves[c].color ? curves[c].color : palette[c];
+    if (title && *title) {
+        int width = ae_image_text(NULL, 0, 0, title, zoom + 1, 0);
+        int x = width < w ? (w - width) / 2 : 0;
+        ae_image_text(&img, x, y, title, zoom + 1, AE__INK);
+        y += 7 * (zoom + 1) + 9 * zoom;
+    }
+    ae__axis ax, ay;
+    memset(&ax, 0, sizeof ax);
+    memset(&ay, 0, sizeof ay);
+    // room for numbers as long as "-1.5e-05" would waste most pictures: the ticks come first, from
+    // a guess of the margin, then the margin from their numbers
+    int legend = ae__legend(NULL, curves, count, colors, 48 * zoom, w - 16 * zoom, y, zoom);
+    ay.log = log_y != 0;
+    ay.from = h - 30 * zoom;
+    ay.to = y + legend + 2 * zoom;
+    ax.from = 48.0 * zoom;
+    ax.to = w - 16 * zoom;
+    if (ay.to > ay.from - 1)
+        ay.to = ay.from - 1;
+    ae__curves_range(&ax, &ay, curves, count, zoom);
+    int widest = 0;
+    for (int i = 0; i < ay.count; i++) {
+        char text[32];
+        ae__format(text, sizeof text, "%g", ay.value[i]);
+        int width = ay.label[i] ? ae_image_text(NULL, 0, 0, text, zoom, 0) : 0;
+        widest = width > widest ? width : widest;
+    }
+    ax.from = widest + 14 * zoom;
+    ae__legend(&img, curves, count, colors, (int)ax.from, w - 16 * zoom, y, zoom);
+    ae__axes_draw(&img, &ax, &ay, zoom);
+    for (int c = 0; c < count; c++)
+        ae__curve_draw(&img, &curves[c], &ax, &ay, 1.0 + zoom, colors[c % 8]);
+    return img;
+}
+
+AE_API void ae_abs_error(float *out, const float *a, const float *b, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = fabsf(a[i] - b[i]);
+}
+
+// A PNG on its way out: to memory, to a file, or only counted. Deflate's bits gather in `data`,
+// which leaves as one IDAT chunk whenever it is full, so the picture is never held twice.
+typedef struct ae__png {
+    uint8_t *dst;               // memory, capacity bytes of it, or NULL
+    size_t capacity;
+    void *file;                 // FILE *, or NULL
+    size_t size;                // bytes written or counted
+    int failed;                 // memory too small, or the file could not be written
+    uint32_t bits, bit_count;   // bits that are no whole byte yet, the first lowest
+    uint32_t adler_a, adler_b;
+    uint32_t fill;              // of data
+    uint8_t data[8192];
+} ae__png;
+
+static void ae__png_bytes(ae__png *p, const uint8_t *bytes, size_t n)
+{
+    if (p->dst) {
+        p->failed = p->failed || n > p->capacity - p->size;
+        if (!p->failed)
+            memcpy(p->dst + p->size, bytes, n);
+    }
+#ifndef AE_NO_STDIO
+    if (p->file)
+        p->failed = p->failed || fwrite(bytes, 1, n, (FILE *)p->file) != n;
+#endif
+    p->size += p->failed ? 0 : n;
+}
+
+static void ae__big_endian_put(uint8_t out[4], uint32_t v)
+{
+    for (int i = 0; i < 4; i++)
+        out[i] = (uint8_t)(v >> (24 - 8 * i));
+}
+
+// CRC-32 of n more bytes, half a byte at a time: 16 numbers of table instead of 256.
+static uint32_t ae__crc(uint32_t crc, const uint8_t *bytes, size_t n)
+{
+    static const uint32_t table[16] = {
+        0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158,
+        0x5005713c, 0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4,
+        0xa00ae278, 0xbdbdf21c
+    };
+    for (size_t i = 0; i < n; i++) {
+        crc = table[(crc ^ bytes[i]) & 15] ^ crc >> 4;
+        crc = table[(crc ^ (uint32_t)bytes[i] >> 4) & 15] ^ crc >> 4;
+    }
+    return crc;
+}
+
+static void ae__png_chunk(ae__png *p, const char *type, const uint8_t *data, uint32_t n)
+{
+    uint8_t head[8], tail[4];
+    ae__big_endian_put(head, n);
+    memcpy(head + 4, type, 4);
+    ae__big_endian_put(tail, ~ae__crc(ae__crc(0xffffffffu, head + 4, 4), data, n));
+    ae__png_bytes(p, head, 8);
+    ae__png_bytes(p, data, n);
+    ae__png_bytes(p, tail, 4);
+}
+
+static void ae__png_bits(ae__png *p, uint32_t value, uint32_t count)
+{
+    p->bits |= value << p->bit_count;
+    for (p->bit_count += count; p->bit_count >= 8; p->bit_count -= 8, p->bits >>= 8) {
+        p->data[p->fill++] = (uint8_t)p->bits;
+        if (p->fill == sizeof p->data) {
+            ae__png_chunk(p, "IDAT", p->data, p->fill);
+            p->fill = 0;
+        }
+    }
+}
+
+// Huffman codes go out with their highest bit first, unlike all other bits.
+static void ae__png_code(ae__png *p, uint32_t code, uint32_t count)
+{
+    while (count-- > 0)
+        ae__png_bits(p, code >> count & 1, 1);
+}
+
+// One of deflate's symbols by its fixed code: 0 ... 255 a byte, 256 the end, above that a length.
+static void ae__png_symbol(ae__png *p, uint32_t s)
+{
+    if (s < 144)
+        ae__png_code(p, 0x30 + s, 8);
+    else if (s < 256)
+        ae__png_code(p, 0x190 + s - 144, 9);
+    else if (s < 280)
+        ae__png_code(p, s - 256, 7);
+    else
+        ae__png_code(p, 0xc0 + s - 280, 8);
+}
+
+// "The next `length` bytes are those `distance` before." Both are numbers with a short code for
+// their size and the rest as plain bits: groups of 4 sizes per bit of rest, or of 2.
+static void ae__png_match(ae__png *p, uint32_t length, uint32_t distance)
+{
+    uint32_t l = length - 3, d = distance - 1, e = 0;
+    while (l >> e >= 8)
+        e++;
+    ae__png_symbol(p, 257 + (e << 2) + (l >> e));
+    ae__png_bits(p, l & ((1u << e) - 1), e);
+    for (e = 0; d >> e >= 4; )
+        e++;
+    ae__png_code(p, (e << 1) + (d >> e), 5);
+    ae__png_bits(p, d & ((1u << e) - 1), e);
+}
+
+// How many of the n bytes at a equal those at b; 257 at most, as length 258 has a code of its own.
+static uint32_t ae__png_run(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    uint32_t k = 0;
+    while (k < n && k < 257 && a[k] == b[k])
+        k++;
+    return k;
+}
+
+// One row, unfiltered: zoomed pixels and flat areas repeat the pixel to the left or the row above,
+// which is all that is looked for.
+static void ae__png_row(ae__png *p, const uint8_t *row, size_t n, int first)
+{
+    p->adler_b = (p->adler_b + p->adler_a) % 65521;     // the filter byte, 0
+    for (size_t i = 0; i < n; i++) {
+        p->adler_a = (p->adler_a + row[i]) % 65521;
+        p->adler_b = (p->adler_b + p->adler_a) % 65521;
+    }
+    ae__png_symbol(p, 0);
+    for (size_t i = 0; i < n; ) {
+        uint32_t left = i >= 3 ? ae__png_run(row + i, row + i - 3, n - i) : 0;
+        uint32_t up = !first && n < 32768 ? ae__png_run(row + i, row + i - n, n - i) : 0;
+        uint32_t length = up > left ? up : left;
+        if (length >= 3)
+            ae__png_match(p, length, up > left ? (uint32_t)n + 1 : 3);
+        else
+            ae__png_symbol(p, row[i]);
+        i += length >= 3 ? length : 1;
+    }
+}
+
+// The whole file: signature, header, one deflate block with fixed codes, end.
+static void ae__png_all(ae__png *p, const ae_image *img)
+{
+    static const uint8_t signature[8] = { 0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n' };
+    uint8_t head[13] = { 0, 0, 0, 0, 0, 0, 0, 0, 8, 2, 0, 0, 0 };   // 8 bits, red green blue
+    ae__big_endian_put(head, (uint32_t)img->w);
+    ae__big_endian_put(head + 4, (uint32_t)img->h);
+    ae__png_bytes(p, signature, 8);
+    ae__png_chunk(p, "IHDR", head, 13);
+    size_t n = (size_t)img->w * 3;
+    p->adler_a = 1;
+    ae__png_bits(p, 0x0178, 16);        // zlib: deflate, window of 32768
+    ae__png_bits(p, 3, 3);              // the last block, fixed codes
+    for (int y = 0; y < img->h; y++)
+        ae__png_row(p, img->rgb + (size_t)y * n, n, y == 0);
+    ae__png_symbol(p, 256);
+    ae__png_bits(p, 0, (8 - p->bit_count) & 7);
+    uint8_t adler[4];
+    ae__big_endian_put(adler, p->adler_b << 16 | p->adler_a);
+    for (int i = 0; i < 4; i++)
+        ae__png_bits(p, adler[i], 8);
+    if (p->fill > 0)
+        ae__png_chunk(p, "IDAT", p->data, p->fill);
+    ae__png_chunk(p, "IEND", head, 0);
+}
+
+static int ae__image_empty(const ae_image *img)
+{
+    return !img || !img->rgb || img->w < 1 || img->h < 1;
+}
+
+AE_API size_t ae_png_encode(uint8_t *dst, size_t capacity, const ae_image *img)
+{
+    if (ae__image_empty(img))
+        return 0;
+    ae__png p;
+    memset(&p, 0, sizeof p);
+    p.dst = dst;
+    p.capacity = capacity;
+    ae__png_all(&p, img);
+    return p.failed ? 0 : p.size;
+}
+
+#ifndef AE_NO_STDIO
+
+AE_API ae_status ae_png_write(ae_arena *arena, const char *path, ae_image img)
+{
+    if (img.rgb == NULL && arena->error[0])     // who could not make it has said why
+        return AE_E_ARG;
+    if (ae__image_empty(&img))
+        return ae__fail(arena, AE_E_ARG, "%s: the picture is empty", ae__path_tail(path));
+    // to a name beside it first: whoever looks at `path` never sees half a picture
+    char part[AE__PATH];
+    size_t length = strlen(path);
+    if (length + 5 > sizeof part)
+        return ae__fail(arena, AE_E_IO, "%s: the path is longer than %d bytes",
+                        ae__path_tail(path), AE__PATH - 5);
+    memcpy(part, path, length);
+    memcpy(part + length, ".tmp", 5);
+    ae__png p;
+    memset(&p, 0, sizeof p);
+    p.file = fopen(part, "wb");
+    if (!p.file)
+        return ae__fail(arena, AE_E_IO, "cannot write %s", ae__path_tail(path));
+    ae__png_all(&p, &img);
+    p.failed = fclose((FILE *)p.file) != 0 || p.failed;
+#ifdef _WIN32
+    if (!p.failed)
+        remove(path);           // Windows does not rename over a file
+#endif
+    p.failed = p.failed || rename(part, path) != 0;
+    if (!p.failed)
+        return AE_SUCCESS;
+    remove(part);
+    return ae__fail(arena, AE_E_IO, "cannot write %s", ae__path_tail(path));
+}
+
+#endif
+
+#undef AE__IMPLEMENT
+#endif /* AE__IMPLEMENT */
+
+/*
+   This is free and unencumbered software released into the public domain.
+
+   Anyone is free to copy, modify, publish, use, compile, sell, or
+   distribute this software, either in source code form or as a compiled
+   binary, for any purpose, commercial or non-commercial, and by any
+   means.
+
+   In jurisdictions that recognize copyright laws, the author or authors
+   of this software dedicate any and all copyright interest in the
+   software to the public domain. We make this dedication for the benefit
+   of the public at large and to the detriment of our heirs and
+   successors. We intend this dedication to be an overt act of
+   relinquishment in perpetuity of all present and future rights to this
+   software under copyright law.
+
+   THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND,
+   EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF
+   MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT.
+   IN NO EVENT SHALL THE AUTHORS BE LIABLE FOR ANY CLAIM, DAMAGES OR
+   OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE,
+   ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR
+   OTHER DEALINGS IN THE SOFTWARE.
+
+   For more information, please refer to <https://unlicense.org/>
+
+   Where the public domain is not recognised: this file may be used under the MIT-0 licence, that
+   is, for any purpose, without conditions and without warranty.
+*/
