@@ -44,6 +44,10 @@
       >>kernels      the inner loops, once per instruction set (implementation only)
       >>linear       y = x w^T + b
       >>activation   functions of one element, and softmax
+      >>conv         convolution and its transpose
+      >>pool         pooling, unpooling, upsampling, padding and cropping
+      >>norm         batch, layer and group normalisation
+      >>noise        dropout and noise, the same for any split of a batch
       >>loss         one number from a prediction and a target
       >>optim        first weights, optimisers, schedules, clipping
       >>model        a graph of tensors: built, planned, run
@@ -308,6 +312,183 @@ AE_API void ae_concat_backward(const ae_exec *e, float *da, float *db, const flo
 #endif
 
 /* ---------------------------------------------------------------------------
+   >>conv   convolution and its transpose                                     */
+
+typedef struct ae_conv {        /* 0 = the default                                              */
+    int kernel_h, kernel_w;     /* kernel_w 0 = kernel_h                                        */
+    int stride_h, stride_w;     /* 0 = 1; stride_w 0 = stride_h                                 */
+    int pad_h, pad_w;           /* zeros on each side; as given                                 */
+    int dilation_h, dilation_w; /* 0 = 1; dilation_w 0 = dilation_h                             */
+    int output_pad_h, output_pad_w; /* transposed: rows and columns more at the end             */
+    int groups;                 /* 0 = 1: channels are split into so many independent parts     */
+    int no_bias;
+} ae_conv;
+
+/* The options with the defaults filled in. */
+AE_API ae_conv ae_conv_defaults(const ae_conv *o);
+
+/* Size along one axis: floor((in + 2 pad - dilation (kernel-1) - 1) / stride) + 1 for convolution,
+   (in-1) stride - 2 pad + dilation (kernel-1) + output_pad + 1 for its transpose. Below 1: the
+   kernel does not fit. */
+AE_API int ae_conv_size(int in, int kernel, int stride, int pad, int dilation);
+AE_API int ae_conv_transpose_size(int in, int kernel, int stride, int pad, int dilation,
+                                  int output_pad);
+
+/* Cross-correlation, as every framework calls convolution:
+   y[o,i,j] = b[o] + sum over c,p,q of w[o,c,p,q] x[c, i s - pad + p d, j s - pad + q d].
+     y (B,O,OH,OW) written   x (B,C,H,W)   w (O,C/groups,KH,KW)   b (O) or NULL
+   OH, OW from ae_conv_size; g with defaults filled in; groups divide C and O; y overlaps none. */
+AE_API void ae_conv2d_forward(const ae_exec *e, float *y, const float *x, const float *w,
+                              const float *b, const ae_conv *g, int B, int C, int H, int W, int O);
+
+/* The adjoint of convolution: <conv(u), x> = <u, convT(x)> without biases. C channels in, O out.
+     y (B,O,OH,OW) written   x (B,C,H,W)   w (C,O/groups,KH,KW)   b (O) or NULL
+   OH, OW from ae_conv_transpose_size. */
+AE_API void ae_conv_transpose2d_forward(const ae_exec *e, float *y, const float *x, const float *w,
+                                        const float *b, const ae_conv *g, int B, int C, int H,
+                                        int W, int O);
+
+#ifndef AE_NO_TRAIN
+/* dx is overwritten (=); dw and db accumulate (+=); each may be NULL. Shapes as in forward. */
+AE_API void ae_conv2d_backward(const ae_exec *e, float *dx, float *dw, float *db, const float *dy,
+                               const float *x, const float *w, const ae_conv *g, int B, int C,
+                               int H, int W, int O);
+AE_API void ae_conv_transpose2d_backward(const ae_exec *e, float *dx, float *dw, float *db,
+                                         const float *dy, const float *x, const float *w,
+                                         const ae_conv *g, int B, int C, int H, int W, int O);
+#endif
+
+/* ---------------------------------------------------------------------------
+   >>pool   pooling, unpooling, upsampling, padding and cropping              */
+
+typedef struct ae_pool {        /* 0 = the default                                              */
+    int kernel_h, kernel_w;     /* kernel_w 0 = kernel_h                                        */
+    int stride_h, stride_w;     /* 0 = the kernel                                               */
+    int pad_h, pad_w;           /* at most half the kernel                                      */
+    int dilation_h, dilation_w; /* max only; 0 = 1                                              */
+    int exclude_pad;            /* average only: divide by the elements inside the picture
+                                   (PyTorch's count_include_pad=False)                          */
+} ae_pool;
+AE_API ae_pool ae_pool_defaults(const ae_pool *o);
+
+/* y = the largest of each window; index: where in its plane (row * W + column), the first of equals
+   in reading order; NaN wins, as in PyTorch.
+     y (B,C,OH,OW) written   index (B,C,OH,OW) written, or NULL   x (B,C,H,W)
+   OH, OW from ae_conv_size. */
+AE_API void ae_max_pool2d_forward(const ae_exec *e, float *y, int32_t *index, const float *x,
+                                  const ae_pool *g, int B, int C, int H, int W);
+
+/* y (B,C,OH,OW) = 0 except y[index] = x; later equals win.   x, index (B,C,H,W): a max_pool2d's
+   output and index.   Backward: dx = dy[index], overwritten (=). */
+AE_API void ae_max_unpool2d_forward(const ae_exec *e, float *y, const float *x,
+                                    const int32_t *index, int B, int C, int H, int W, int OH,
+                                    int OW);
+
+/* The mean of each window, padding zeros counted unless exclude_pad; backward: dx = (=). */
+AE_API void ae_avg_pool2d_forward(const ae_exec *e, float *y, const float *x, const ae_pool *g,
+                                  int B, int C, int H, int W);
+
+typedef enum ae_upsample_kind { AE_NEAREST, AE_BILINEAR } ae_upsample_kind;
+
+/* y (B,C,OH,OW) from x (B,C,H,W), as torch's interpolate(size=(OH,OW)) with align_corners=False:
+   nearest takes x[floor(i H/OH)], H/OH in float as there; bilinear samples at (i + 0.5) H/OH - 0.5,
+   held inside.
+   Backward: dx overwritten (=). */
+AE_API void ae_upsample2d_forward(const ae_exec *e, float *y, const float *x,
+                                  ae_upsample_kind kind, int B, int C, int H, int W, int OH,
+                                  int OW);
+
+/* y (B,C,H+top+bottom,W+left+right) = x with `value` around it; negative sides crop. dx = (=). */
+AE_API void ae_pad2d_forward(const ae_exec *e, float *y, const float *x, int top, int bottom,
+                             int left, int right, float value, int B, int C, int H, int W);
+
+#ifndef AE_NO_TRAIN
+/* dx (B,C,H,W) overwritten (=): each dy goes where its maximum was. OH, OW: dy's. */
+AE_API void ae_max_pool2d_backward(const ae_exec *e, float *dx, const float *dy,
+                                   const int32_t *index, int B, int C, int H, int W, int OH,
+                                   int OW);
+AE_API void ae_max_unpool2d_backward(const ae_exec *e, float *dx, const float *dy,
+                                     const int32_t *index, int B, int C, int H, int W, int OH,
+                                     int OW);
+AE_API void ae_avg_pool2d_backward(const ae_exec *e, float *dx, const float *dy, const ae_pool *g,
+                                   int B, int C, int H, int W);
+AE_API void ae_upsample2d_backward(const ae_exec *e, float *dx, const float *dy,
+                                   ae_upsample_kind kind, int B, int C, int H, int W, int OH,
+                                   int OW);
+AE_API void ae_pad2d_backward(const ae_exec *e, float *dx, const float *dy, int top, int bottom,
+                              int left, int right, int B, int C, int H, int W);
+#endif
+
+/* ---------------------------------------------------------------------------
+   >>norm   batch, layer and group normalisation                              */
+
+/* Ioffe & Szegedy 2015, as torch.nn.BatchNorm: per channel over B samples of C channels with P
+   pixels each (P = 1: BatchNorm1d), y = (x - mean) / sqrt(variance + eps) gamma + beta, with the
+   biased variance; running = (1-momentum) running + momentum batch, its variance unbiased.
+     y (B,C,P) written   mean, rstd (C) written: the batch's mean and 1/sqrt(variance + eps)
+     run_mean, run_var (C) updated   x (B,C,P)   gamma, beta (C) or NULL (1 and 0)
+   Two passes, sums in double. B P > 1. */
+AE_API void ae_batch_norm_forward(const ae_exec *e, float *y, float *mean, float *rstd,
+                                  float *run_mean, float *run_var, const float *x,
+                                  const float *gamma, const float *beta, float momentum,
+                                  float eps, int B, int C, int P);
+
+/* In inference: from the running statistics. y may be x. */
+AE_API void ae_batch_norm_infer(const ae_exec *e, float *y, const float *run_mean,
+                                const float *run_var, const float *x, const float *gamma,
+                                const float *beta, float eps, int B, int C, int P);
+
+/* Wu & He 2018: as batch_norm, but over each group of C/groups channels of one sample; groups = 1
+   with C channels of P pixels normalises a whole sample. gamma, beta: one a channel when
+   per_channel, else one an element (C P): with groups = 1 that is torch.nn.LayerNorm (Ba 2016).
+     y (B,C,P) written   mean, rstd (B,groups) written   x (B,C,P)   gamma, beta or NULL */
+AE_API void ae_group_norm_forward(const ae_exec *e, float *y, float *mean, float *rstd,
+                                  const float *x, const float *gamma, const float *beta, float eps,
+                                  int groups, int per_channel, int B, int C, int P);
+
+#ifndef AE_NO_TRAIN
+/* dx overwritten (=) or NULL; dgamma, dbeta accumulate (+=) or NULL; mean, rstd from forward. */
+AE_API void ae_batch_norm_backward(const ae_exec *e, float *dx, float *dgamma, float *dbeta,
+                                   const float *dy, const float *x, const float *mean,
+                                   const float *rstd, const float *gamma, int B, int C, int P);
+AE_API void ae_group_norm_backward(const ae_exec *e, float *dx, float *dgamma, float *dbeta,
+                                   const float *dy, const float *x, const float *mean,
+                                   const float *rstd, const float *gamma, int groups,
+                                   int per_channel, int B, int C, int P);
+#endif
+
+/* ---------------------------------------------------------------------------
+   >>noise   dropout and noise, the same for any split of a batch             */
+
+/* y = x mask, mask = 0 with probability p, else 1/(1-p); one draw for each `group` neighbouring
+   elements (1: dropout; H*W: spatial dropout, whole channels). Element i of the call is element
+   first+i of the sequence r.
+     y, mask (n) written   x (n)   0 <= p < 1   first and n: multiples of group
+   Backward: dx = dy mask (=).   y may be x, dx may be dy. */
+AE_API void ae_dropout_forward(const ae_exec *e, float *y, float *mask, const float *x, float p,
+                               size_t group, size_t first, ae_random r, size_t n);
+
+/* y = x + deviation * normal, held in [low, high] when low < high.
+   mask (n) or NULL: 1 where not held, else 0: dx = dy mask. */
+AE_API void ae_gaussian_noise_forward(const ae_exec *e, float *y, float *mask, const float *x,
+                                      float deviation, float low, float high, size_t first,
+                                      ae_random r, size_t n);
+
+/* y = x, but 0 with probability p (masking noise: Vincent et al. 2008); mask as above. */
+AE_API void ae_mask_noise_forward(const ae_exec *e, float *y, float *mask, const float *x, float p,
+                                  size_t first, ae_random r, size_t n);
+
+/* y = x, but low or high, each with probability p/2; mask as above. */
+AE_API void ae_salt_pepper_forward(const ae_exec *e, float *y, float *mask, const float *x,
+                                   float p, float low, float high, size_t first, ae_random r,
+                                   size_t n);
+
+#ifndef AE_NO_TRAIN
+AE_API void ae_dropout_backward(const ae_exec *e, float *dx, const float *dy, const float *mask,
+                                size_t n);
+#endif
+
+/* ---------------------------------------------------------------------------
    >>loss   one number from a prediction and a target                         */
 
 typedef enum ae_reduction {     /* of the terms of B samples with F features each               */
@@ -327,7 +508,7 @@ typedef enum ae_loss_kind {     /* term, d = y - t                              
     AE_LOSS_COUNT
 } ae_loss_kind;
 
-/* *loss = reduction of the terms, summed in double.
+/* *loss = reduction of the terms, summed in float by 256, these sums in double.
      loss (1) written   y (B,F) prediction   t (B,F) target   a: as in the table
    Errors: AE_E_ARG when a BCE target, or a BCE probability, is outside [0,1]. */
 AE_API ae_status ae_loss_forward(const ae_exec *e, float *loss, const float *y, const float *t,
@@ -491,6 +672,66 @@ AE_API ae_tensor *ae_concat(ae_tensor *a, ae_tensor *b);    /* along c; same h a
 AE_API ae_tensor *ae_reshape(ae_tensor *x, int c, int h, int w);    /* same number of elements  */
 AE_API ae_tensor *ae_flatten(ae_tensor *x);                 /* to (c*h*w,1,1)                   */
 
+/* Pictures: x is (c,h,w). The short forms have square kernels; the ..._with forms take every
+   option. A shape that does not fit is reported with the setting that would. */
+AE_API ae_tensor *ae_conv2d(ae_tensor *x, int out, int kernel, int stride, int pad);
+AE_API ae_tensor *ae_conv2d_with(ae_tensor *x, int out, const ae_conv *o);
+AE_API ae_tensor *ae_conv_transpose2d(ae_tensor *x, int out, int kernel, int stride, int pad,
+                                      int output_pad);
+AE_API ae_tensor *ae_conv_transpose2d_with(ae_tensor *x, int out, const ae_conv *o);
+AE_API ae_tensor *ae_conv1d(ae_tensor *x, int out, int kernel, int stride, int pad);
+                                                            /* x is (c,1,length)                */
+AE_API ae_tensor *ae_max_pool2d(ae_tensor *x, int kernel);  /* stride = kernel                  */
+AE_API ae_tensor *ae_max_pool2d_with(ae_tensor *x, const ae_pool *o);
+AE_API ae_tensor *ae_avg_pool2d(ae_tensor *x, int kernel);
+AE_API ae_tensor *ae_avg_pool2d_with(ae_tensor *x, const ae_pool *o);
+AE_API ae_tensor *ae_global_avg_pool(ae_tensor *x);         /* to (c,1,1)                       */
+/* The inverse of a pooling: values return to where `pool`'s maxima were, in its input's shape. */
+AE_API ae_tensor *ae_max_unpool2d(ae_tensor *x, const ae_tensor *pool);
+AE_API ae_tensor *ae_upsample_nearest(ae_tensor *x, int factor);
+AE_API ae_tensor *ae_upsample_bilinear(ae_tensor *x, int factor);
+AE_API ae_tensor *ae_resize(ae_tensor *x, ae_upsample_kind kind, int h, int w);
+AE_API ae_tensor *ae_pad2d(ae_tensor *x, int top, int bottom, int left, int right, float value);
+AE_API ae_tensor *ae_crop2d(ae_tensor *x, int top, int bottom, int left, int right);
+
+typedef struct ae_norm {        /* 0 = the default                                              */
+    float eps;                  /* 0 = 1e-5                                                     */
+    float momentum;             /* batch_norm: share of the new batch; 0 = 0.1                  */
+    int no_affine;              /* nonzero: no gamma and beta                                   */
+} ae_norm;
+
+/* Normalisation; o may be NULL. Parameters NAME.weight (gamma, 1 at first) and NAME.bias (beta, 0);
+   batch_norm also keeps NAME.running_mean and NAME.running_var, which are not trained.
+   batch_norm: per channel, statistics of the batch in training (it needs two values a channel),
+   running ones else. layer_norm: over all of a sample. group_norm: groups divide the channels. */
+AE_API ae_tensor *ae_batch_norm(ae_tensor *x, const ae_norm *o);
+AE_API ae_tensor *ae_layer_norm(ae_tensor *x, const ae_norm *o);
+AE_API ae_tensor *ae_group_norm(ae_tensor *x, int groups, const ae_norm *o);
+
+/* Noise, in training only. The draw depends on the seed, the step and the sample's place in the
+   step, not on how a step is split into batches. 0 <= p < 1. */
+AE_API ae_tensor *ae_dropout(ae_tensor *x, float p);            /* kept ones times 1/(1-p)      */
+AE_API ae_tensor *ae_spatial_dropout(ae_tensor *x, float p);    /* whole channels               */
+AE_API ae_tensor *ae_gaussian_noise(ae_tensor *x, float deviation, float low, float high);
+                                                    /* held in [low, high] when low < high      */
+AE_API ae_tensor *ae_mask_noise(ae_tensor *x, float p);         /* 0 with probability p         */
+AE_API ae_tensor *ae_salt_pepper(ae_tensor *x, float p, float low, float high);
+/* Noise of x outside training too (to test a denoiser); noise that is the same for a sample of the
+   dataset each time it is seen. Return x. */
+AE_API ae_tensor *ae_noise_always(ae_tensor *x);
+AE_API ae_tensor *ae_noise_fixed(ae_tensor *x);
+
+typedef enum ae_mirror_kind {
+    AE_MIRROR_TRANSPOSE,        /* convolutions become transposed ones                          */
+    AE_MIRROR_UPSAMPLE          /* ... nearest upsampling and a convolution: no checkerboard    */
+} ae_mirror_kind;
+
+/* The decoder that mirrors the chain of operations from x to code: layers in reverse order, each
+   back to the shape the encoder had there (output padding is solved for every size), with the
+   encoder's activations and normalisations between them. Its last layer has none: put a sigmoid
+   behind it. Poolings become nearest upsampling; noise and dropout are left out. */
+AE_API ae_tensor *ae_mirror(ae_tensor *code, const ae_tensor *x, ae_mirror_kind kind);
+
 #ifndef AE_NO_TRAIN
 /* Losses: scalars. y: prediction; t: target of the same number of elements. Gradients flow into
    both where they depend on weights. */
@@ -511,7 +752,8 @@ AE_API void ae_monitor(ae_tensor *loss);                    /* computed and repo
 /* Names the layer that made x: its parameters become NAME.weight and NAME.bias, as in a PyTorch
    state_dict. Without it they are called linear1, linear2, ... Returns x. */
 AE_API ae_tensor *ae_name(ae_tensor *x, const char *name);
-/* First weights of the layer that made x, or of every layer. Before ae_build. Returns x. */
+/* First weights of the layer that made x, or of every linear layer and convolution. Before
+   ae_build. Returns x. */
 AE_API ae_tensor *ae_init_layer(ae_tensor *x, ae_init weight, ae_init bias);
 AE_API void ae_init_all(ae_model *m, ae_init weight, ae_init bias);
 
@@ -835,6 +1077,16 @@ AE_API ae_status ae_png_write(ae_arena *arena, const char *path, ae_image img);
 #include <stdlib.h> /* malloc, free */
 #define AE_MALLOC(bytes) malloc(bytes)
 #define AE_FREE(pointer) free(pointer)
+#endif
+
+// The user's own -Ofast stays outside: the code below counts on NaN, infinity and real division.
+#ifdef __FAST_MATH__
+#if defined(__clang__)
+#pragma float_control(precise, on, push)
+#elif defined(__GNUC__)
+#pragma GCC push_options
+#pragma GCC optimize("no-fast-math")
+#endif
 #endif
 
 /* ---------------------------------------------------------------------------
@@ -1221,51 +1473,97 @@ static void ae__random_block(uint32_t out[4], uint64_t block, ae_random r)
     ae_philox(out, counter, key);
 }
 
-static float ae__unit(uint32_t bits)                // [0, 1): 24 bits
+#define AE__DRAW 32                                 // elements drawn at a time: eight blocks
+
+static void ae__unit(float *out, const uint32_t *bits)          // [0, 1): 24 bits
 {
-    return (float)(bits >> 8) * (1.0f / 16777216.0f);
+    for (int i = 0; i < AE__DRAW; i++)
+        out[i] = (float)(int32_t)(bits[i] >> 8) * (1.0f / 16777216.0f);
 }
 
-static void ae__uniform4(float out[4], const uint32_t bits[4])
+// ln x for x in (0, 1]: x = 2^e (1 + f), 1 + f in sqrt(1/2) ... sqrt(2), and a polynomial in f.
+AE__INLINE float ae__log_unit(float x)
 {
-    for (int i = 0; i < 4; i++)
-        out[i] = ae__unit(bits[i]);
+    int32_t bits, e;
+    float f;
+    memcpy(&bits, &x, sizeof bits);
+    e = (bits - 0x3f3504f3) >> 23;
+    bits -= e * (1 << 23);
+    memcpy(&f, &bits, sizeof f);
+    f -= 1.0f;
+    float p = 6.972518563e-02f;                     // (ln(1 + f) - f + f^2/2) / f^3
+    p = p * f - 1.148121208e-01f;
+    p = p * f + 1.168578491e-01f;
+    p = p * f - 1.242552325e-01f;
+    p = p * f + 1.424900740e-01f;
+    p = p * f - 1.666780710e-01f;
+    p = p * f + 2.000071704e-01f;
+    p = p * f - 2.499999702e-01f;
+    p = p * f + 3.333333135e-01f;
+    float n = (float)e, f2 = f * f;
+    p = f * f2 * p - n * 2.12194440e-4f - 0.5f * f2;
+    return n * 0.693359375f + (f + p);              // ln 2 in two parts
+}
+
+// Cosine and sine of u turns, u in [0, 1): the nearest quarter, and what is left of it.
+AE__INLINE void ae__turn(float u, float *cosine, float *sine)
+{
+    int32_t quarter = (int32_t)(4.0f * u + 0.5f), bits[2];
+    float r = 4.0f * u - (float)quarter, z = r * r;
+    float pair[2];
+    float s = r * (1.570796322f +
+                   z * (-0.6459634777f + z * (0.07968021765f - z * 0.004602149213f)));
+    float c = 1.0f + z * (-1.233700549f +
+                          z * (0.2536694104f + z * (-0.02086152834f + z * 0.0009067398984f)));
+    pair[0] = quarter & 1 ? s : c;
+    pair[1] = quarter & 1 ? c : s;
+    memcpy(bits, pair, sizeof bits);
+    bits[0] ^= (int32_t)((uint32_t)((quarter + 1) & 2) << 30);
+    bits[1] ^= (int32_t)((uint32_t)(quarter & 2) << 30);
+    memcpy(cosine, &bits[0], sizeof *cosine);
+    memcpy(sine, &bits[1], sizeof *sine);
 }
 
 // Box & Muller 1958: two uniforms become two independent normals.
-static void ae__normal4(float out[4], const uint32_t bits[4])
+static void ae__normals(float *out, const uint32_t *bits)
 {
-    for (int i = 0; i < 4; i += 2) {
-        float u = ae__unit(bits[i]) + 1.0f / 16777216.0f;           // (0, 1]: its log is finite
-        float radius = sqrtf(-2.0f * logf(u));
-        float angle = 6.28318530718f * ae__unit(bits[i + 1]);
-        out[i] = radius * cosf(angle);
-        out[i + 1] = radius * sinf(angle);
+    enum { PAIRS = AE__DRAW / 2 };
+    float u[AE__DRAW], radius[PAIRS], cosine[PAIRS], sine[PAIRS];
+    ae__unit(u, bits);
+    for (int i = 0; i < PAIRS; i++)                 // (0, 1]: its logarithm is finite
+        radius[i] = -2.0f * ae__log_unit(u[2 * i] + 1.0f / 16777216.0f);
+    for (int i = 0; i < PAIRS; i++)
+        ae__turn(u[2 * i + 1], &cosine[i], &sine[i]);
+    for (int i = 0; i < PAIRS; i++) {
+        float scale = sqrtf(radius[i]);
+        out[2 * i] = scale * cosine[i];
+        out[2 * i + 1] = scale * sine[i];
     }
 }
 
 static void ae__random_fill(float *x, size_t n, size_t first, ae_random r,
-                            void (*draw)(float out[4], const uint32_t bits[4]))
+                            void (*draw)(float *out, const uint32_t *bits))
 {
-    uint32_t bits[4];
-    float four[4];
+    uint32_t bits[AE__DRAW];
+    float drawn[AE__DRAW];
     for (size_t i = 0; i < n;) {
-        size_t at = first + i, lane = at % 4, take = ae__min(4 - lane, n - i);
-        ae__random_block(bits, at / 4, r);
-        draw(four, bits);
-        memcpy(x + i, four + lane, take * sizeof *x);
+        size_t at = first + i, lane = at % 4, take = ae__min(AE__DRAW - lane, n - i);
+        for (size_t block = 0; block < AE__DRAW / 4; block++)
+            ae__random_block(bits + 4 * block, at / 4 + block, r);
+        draw(drawn, bits);
+        memcpy(x + i, drawn + lane, take * sizeof *x);
         i += take;
     }
 }
 
 AE_API void ae_random_uniform(float *x, size_t n, size_t first, ae_random r)
 {
-    ae__random_fill(x, n, first, r, ae__uniform4);
+    ae__random_fill(x, n, first, r, ae__unit);
 }
 
 AE_API void ae_random_normal(float *x, size_t n, size_t first, ae_random r)
 {
-    ae__random_fill(x, n, first, r, ae__normal4);
+    ae__random_fill(x, n, first, r, ae__normals);
 }
 
 // A Feistel network is a bijection whatever its round function: the halves of the number take
@@ -1444,7 +1742,7 @@ static AE__UNUSED const float ae__lanes[16] = {
 #define AE__NAME "scalar"
 #define AE__ISA AE_ISA_SCALAR
 #define AE__VN 1
-#define AE__MR 2
+#define AE__MR 4
 #define AE__NV 8
 #define AE__V float
 #define AE__M int
@@ -1814,7 +2112,7 @@ AE__INLINE void AE__K(tiles)(float *c, ptrdiff_t ldc, const float *old, ptrdiff_
         } else if (AE__MR > 4 && m >= 4) {
             rows = 4;
             AE__K(tile)(c, ldc, old, ldold, a, ars, acs, b, ldb, 4, k);
-        } else if (AE__MR > 2 && m >= 2) {
+        } else if (AE__VN > 1 && m >= 2) {   // GCC 12 reads beyond A with 2 rows of floats
             rows = 2;
             AE__K(tile)(c, ldc, old, ldold, a, ars, acs, b, ldb, 2, k);
         } else {
@@ -2757,6 +3055,1581 @@ AE_API void ae_concat_backward(const ae_exec *e, float *da, float *db, const flo
     }
 }
 
+#endif
+
+/* ---------------------------------------------------------------------------
+   >>conv   convolution and its transpose                                     */
+
+/* Both layers join a big picture (C,H,W) and a small one (O,OH,OW): for convolution its input and
+   its output, for the transpose the other way round. Let columns(big) be the matrix (K,N), K = C KH
+   KW, N = OH OW, whose column n holds the big elements under the window of small pixel n, zeros for
+   the padding. With the weights as a matrix w (O,K), each job is one of three products:
+
+       gather    small = w columns(big)           forward of conv, dx of transpose
+       scatter   big = columns^-1(w^T small)      dx of conv, forward of transpose
+       weights   dw += small columns(big)^T       dw of both
+
+   columns^-1 adds each element back to where it was taken from. The columns never exist as a whole:
+   a few rows of a strip of pixels are made in scratch, used and forgotten. Each sum has an order
+   that the shape alone decides: gather's goes over K in steps of AE__GEMM_K, the others' over
+   strips of ae__conv_strip() pixels. How many rows are made at a time, and by which task, only
+   decides which elements are computed together. Groups are layers of their own, side by side. */
+enum { AE__CONV_GATHER, AE__CONV_SCATTER, AE__CONV_WEIGHTS, AE__CONV_SUMS };
+
+typedef struct ae__conv {
+    const ae_exec *e;
+    const ae_kernels *kernels;
+    ae_conv o;
+    int B, C, H, W, O, OH, OW;  // C and O: of one group
+    int taps, K, N;             // KH KW, C KH KW, OH OW
+    int plain;                  // 1x1, stride 1, no padding: big is its own columns
+    int flat;                   // stride 1, OW = W: see ae__walk
+    int kind;                   // what is computed, and from what
+    float *out;
+    const float *big, *small, *w, *bias;
+    int size, piece, pieces, tasks, by_rows;        // see ae__conv_run
+    size_t products;
+} ae__conv;
+
+typedef struct ae__conv_room {  // the scratch of a task
+    float *columns, *gemm;
+    size_t columns_n, gemm_n;   // at least AE__CONV_MIN, AE__GEMM_MIN
+} ae__conv_room;
+
+#define AE__CONV_MIN 8192       /* floats: 32 rows of the longest strip, AE__GEMM_K of 32 pixels */
+
+AE_API ae_conv ae_conv_defaults(const ae_conv *o)
+{
+    ae_conv d = *o;
+    if (!d.kernel_w) d.kernel_w = d.kernel_h;
+    if (!d.stride_h) d.stride_h = 1;
+    if (!d.stride_w) d.stride_w = d.stride_h;
+    if (!d.dilation_h) d.dilation_h = 1;
+    if (!d.dilation_w) d.dilation_w = d.dilation_h;
+    if (!d.groups) d.groups = 1;
+    return d;
+}
+
+// A size from a 64-bit one: 0 where none can be.
+static int ae__conv_int(int64_t size)
+{
+    return size < 0 || size > INT32_MAX ? 0 : (int)size;
+}
+
+AE_API int ae_conv_size(int in, int kernel, int stride, int pad, int dilation)
+{
+    if (in < 1 || kernel < 1 || stride < 1 || pad < 0 || dilation < 1) return 0;
+    const int64_t room = in + 2 * (int64_t)pad - (int64_t)dilation * (kernel - 1) - 1;
+    return room < 0 ? 0 : ae__conv_int(room / stride + 1);
+}
+
+AE_API int ae_conv_transpose_size(int in, int kernel, int stride, int pad, int dilation,
+                                  int output_pad)
+{
+    if (in < 1 || kernel < 1 || stride < 1 || pad < 0 || dilation < 1 || output_pad < 0) return 0;
+    // each product is below 2^62
+    return ae__conv_int((int64_t)(in - 1) * stride - 2 * (int64_t)pad +
+                        (int64_t)dilation * (kernel - 1) + output_pad + 1);
+}
+
+// Pixels of a strip: equal parts of at most 256, in multiples of 32 (whole tiles of any kernel).
+static int ae__conv_strip(int N)
+{
+    const int strips = (N - 1) / 256 + 1;
+    return (int)ae__round_up((size_t)((N - 1) / strips + 1), 32);
+}
+
+/* ---- columns: what one element of the window, a tap, covers in a plane of big ---- */
+
+/* The pixels first ... first+n-1 of small come in runs: pixel row+i lies on plane[big + i*stride],
+   i < n. If big is as wide as small and the stride is 1 (flat), lines follow one another alike in
+   both, so the picture is taken as one long line; where a tap then reaches past the left or right
+   edge it meets the next line's elements instead of padding: ae__conv_clear zeroes these. */
+typedef struct ae__walk {
+    int row, n;                 // this run
+    ptrdiff_t big;
+    int i, j, next, left;       // where the following line starts, how many pixels are left
+    int width, down, right, lo, hi;
+} ae__walk;
+
+// The pixels [lo,hi) of a line of small for which a tap moved by `right` is inside a line of big.
+static void ae__conv_inside(int *lo, int *hi, int right, int stride, int big, int small)
+{
+    *hi = right < big ? (big - 1 - right) / stride + 1 : 0;
+    if (*hi > small) *hi = small;
+    *lo = right < 0 ? (-right + stride - 1) / stride : 0;
+    if (*lo > *hi) *lo = *hi;
+}
+
+static ae__walk ae__conv_walk(const ae__conv *t, int tap, int first, int n)
+{
+    ae__walk w;
+    memset(&w, 0, sizeof w);
+    w.down = tap / t->o.kernel_w * t->o.dilation_h - t->o.pad_h;
+    w.right = tap % t->o.kernel_w * t->o.dilation_w - t->o.pad_w;
+    w.width = t->OW;
+    if (t->flat) {
+        w.right += w.down * t->W;
+        w.down = 0;
+        w.width = t->N;
+    }
+    ae__conv_inside(&w.lo, &w.hi, w.right, t->o.stride_w, t->flat ? t->H * t->W : t->W, w.width);
+    w.i = first / w.width;
+    w.j = first % w.width;
+    w.left = n;
+    return w;
+}
+
+static int ae__conv_next(const ae__conv *t, ae__walk *w)
+{
+    while (w->left > 0) {
+        const int n = w->left < w->width - w->j ? w->left : w->width - w->j;
+        const int from = w->lo > w->j ? w->lo : w->j, to = w->hi < w->j + n ? w->hi : w->j + n;
+        const int y = w->i * t->o.stride_h + w->down;
+        w->row = w->next + from - w->j;
+        w->n = to - from;
+        w->big = (ptrdiff_t)y * t->W + w->right + (ptrdiff_t)from * t->o.stride_w;
+        w->next += n;
+        w->left -= n;
+        w->i++;
+        w->j = 0;
+        if (w->n > 0 && y >= 0 && y < t->H) return 1;
+    }
+    return 0;
+}
+
+// Zeros in the row of a tap where it reaches past the left or right edge of big.
+static void ae__conv_clear(const ae__conv *t, float *row, int tap, int first, int n)
+{
+    const int width = t->OW, j0 = first % width;
+    int lo, hi;
+    ae__conv_inside(&lo, &hi, tap % t->o.kernel_w * t->o.dilation_w - t->o.pad_w, 1, t->W, width);
+    for (int j = lo ? 0 : hi; j < width; j = j + 1 == lo ? hi : j + 1)
+        for (int i = j < j0 ? j - j0 + width : j - j0; i < n; i += width) row[i] = 0.0f;
+}
+
+static void ae__conv_zero(float *row, int from, int to)
+{
+    if (from < to) memset(row + from, 0, (size_t)(to - from) * sizeof *row);
+}
+
+// The rows k ... k+rows-1 of the columns of big, pixels first ... first+n-1, ld floats apart.
+static void ae__conv_take(const ae__conv *t, float *columns, ptrdiff_t ld, const float *big, int k,
+                          int rows, int first, int n)
+{
+    const ptrdiff_t plane = (ptrdiff_t)t->H * t->W, stride = t->o.stride_w;
+    for (int tap = 0; tap < t->taps; tap++) {
+        // a tap's runs are the same in all channels, whose rows are tap, tap + taps, ...
+        const int c0 = k / t->taps + (tap < k % t->taps);
+        ae__walk w = ae__conv_walk(t, tap, first, n);
+        int done = 0;
+        while (ae__conv_next(t, &w)) {
+            for (int c = c0, r; (r = c * t->taps + tap - k) < rows; c++) {
+                float *row = columns + r * ld, *to = row + w.row;
+                const float *from = big + c * plane + w.big;
+                ae__conv_zero(row, done, w.row);
+                if (stride == 1) memcpy(to, from, (size_t)w.n * sizeof *to);
+                else for (int i = 0; i < w.n; i++) to[i] = from[i * stride];
+            }
+            done = w.row + w.n;
+        }
+        for (int c = c0, r; (r = c * t->taps + tap - k) < rows; c++) {
+            ae__conv_zero(columns + r * ld, done, n);
+            if (t->flat) ae__conv_clear(t, columns + r * ld, tap, first, n);
+        }
+    }
+}
+
+// Adds such rows back to where they were taken from. What fell on padding is lost.
+static void ae__conv_give(const ae__conv *t, float *big, float *columns, ptrdiff_t ld, int k,
+                          int rows, int first, int n)
+{
+    const ptrdiff_t plane = (ptrdiff_t)t->H * t->W, stride = t->o.stride_w;
+    for (int tap = 0; tap < t->taps; tap++) {
+        const int c0 = k / t->taps + (tap < k % t->taps);
+        ae__walk w = ae__conv_walk(t, tap, first, n);
+        for (int c = c0, r; t->flat && (r = c * t->taps + tap - k) < rows; c++)
+            ae__conv_clear(t, columns + r * ld, tap, first, n);
+        while (ae__conv_next(t, &w)) {
+            for (int c = c0, r; (r = c * t->taps + tap - k) < rows; c++) {
+                float *to = big + c * plane + w.big;
+                const float *from = columns + r * ld + w.row;
+                if (stride == 1) t->kernels->add(to, to, from, (size_t)w.n);
+                else for (int i = 0; i < w.n; i++) to[i * stride] += from[i];
+            }
+        }
+    }
+}
+
+// The same rows as a matrix, made in the room unless they stand in big already.
+static const float *ae__conv_columns(const ae__conv *t, const float *big, int k, int rows,
+                                     int first, int n, const ae__conv_room *room, ptrdiff_t *ld)
+{
+    *ld = t->plain ? t->N : (ptrdiff_t)ae__round_up((size_t)n, 16);
+    if (t->plain) return big + (ptrdiff_t)k * t->N + first;
+    ae__conv_take(t, room->columns, *ld, big, k, rows, first, n);
+    return room->columns;
+}
+
+static void ae__conv_fill(float *x, float value, size_t n)
+{
+    x[0] = value;
+    for (size_t done = 1; done < n; done *= 2)      // n >= 1
+        memcpy(x + done, x, ae__min(done, n - done) * sizeof *x);
+}
+
+/* ---- the three products: number `at` of the pictures' groups (weights: of the groups), and of it
+   the part first ... last-1 ---- */
+
+// small (O,N) = w (O,K) columns (K,N) + bias: some pixels.
+static void ae__conv_gather(const ae__conv *t, size_t at, int first, int last,
+                            const ae__conv_room *room)
+{
+    const size_t group = at % (size_t)t->o.groups, O = (size_t)t->O;
+    const float *big = t->big + at * (size_t)t->C * (size_t)t->H * (size_t)t->W;
+    const float *w = t->w + group * O * (size_t)t->K;
+    float *small = t->out + at * O * (size_t)t->N;
+    const int depth = t->K < AE__GEMM_K ? t->K : AE__GEMM_K;
+    const int strip = t->plain ? t->N : (int)(room->columns_n / (size_t)depth) & ~31;
+    for (int s = first, n; s < last; s += n) {
+        n = last - s < strip ? last - s : strip;
+        for (size_t i = 0; t->bias && i < O; i++)
+            ae__conv_fill(small + i * (size_t)t->N + s, t->bias[group * O + i], (size_t)n);
+        for (int k = 0; k < t->K; k += depth) {
+            const int rows = t->K - k < depth ? t->K - k : depth;
+            ptrdiff_t ld;
+            const float *columns = ae__conv_columns(t, big, k, rows, s, n, room, &ld);
+            t->kernels->gemm(small + s, t->N, w + k, t->K, 1, columns, ld, 1, NULL, t->O, n, rows,
+                             t->bias || k > 0, room->gemm, room->gemm_n);
+        }
+    }
+}
+
+// big = bias + columns^-1(w^T (K,O) small (O,N)): some channels.
+static void ae__conv_scatter(const ae__conv *t, size_t at, int first, int last,
+                             const ae__conv_room *room)
+{
+    const size_t group = at % (size_t)t->o.groups, C = (size_t)t->C;
+    const size_t plane = (size_t)t->H * (size_t)t->W;
+    const float *small = t->small + at * (size_t)t->O * (size_t)t->N;
+    const float *w = t->w + group * (size_t)t->O * (size_t)t->K;
+    float *big = t->out + at * C * plane;
+    for (size_t c = (size_t)first; c < (size_t)last; c++)
+        ae__conv_fill(big + c * plane, t->bias ? t->bias[group * C + c] : 0.0f, plane);
+    if (t->plain) {
+        t->kernels->gemm(big + (size_t)first * plane, t->N, w + first, 1, t->K, small, t->N, 1,
+                         NULL, last - first, t->N, t->O, 1, room->gemm, room->gemm_n);
+        return;
+    }
+    const int strip = ae__conv_strip(t->N), most = (int)(room->columns_n / (size_t)strip);
+    const int depth = most - most % t->kernels->mr, end = last * t->taps;
+    for (int s = 0, n; s < t->N; s += n) {
+        n = t->N - s < strip ? t->N - s : strip;
+        for (int k = first * t->taps; k < end; k += depth) {
+            const int rows = end - k < depth ? end - k : depth;
+            t->kernels->gemm(room->columns, strip, w + k, 1, t->K, small + s, t->N, 1, NULL, rows,
+                             n, t->O, 0, room->gemm, room->gemm_n);
+            ae__conv_give(t, big, room->columns, strip, k, rows, s, n);
+        }
+    }
+}
+
+#ifndef AE_NO_TRAIN
+// dw (O,K) += small (O,N) columns^T (N,K), over all pictures in order: some rows or columns of dw.
+static void ae__conv_weights(const ae__conv *t, size_t at, int first, int last,
+                             const ae__conv_room *room)
+{
+    const size_t O = (size_t)t->O, N = (size_t)t->N;
+    const size_t picture = (size_t)t->C * (size_t)t->H * (size_t)t->W;
+    const int o0 = t->by_rows ? first : 0, o1 = t->by_rows ? last : t->O;
+    const int k0 = t->by_rows ? 0 : first, k1 = t->by_rows ? t->K : last;
+    const int strip = t->plain ? t->N : ae__conv_strip(t->N);
+    const int depth = t->plain ? t->K : (int)(room->columns_n / (size_t)strip) & ~31;
+    float *dw = t->out + (at * O + (size_t)o0) * (size_t)t->K;
+    for (size_t i = at; i < (size_t)t->B * (size_t)t->o.groups; i += (size_t)t->o.groups) {
+        const float *small = t->small + (i * O + (size_t)o0) * N;
+        for (int s = 0, n; s < t->N; s += n) {
+            n = t->N - s < strip ? t->N - s : strip;
+            for (int k = k0; k < k1; k += depth) {
+                const int rows = k1 - k < depth ? k1 - k : depth;
+                ptrdiff_t ld;
+                const float *columns = ae__conv_columns(t, t->big + i * picture, k, rows, s, n,
+                                                        room, &ld);
+                t->kernels->gemm(dw + k, t->K, small + s, t->N, 1, columns, 1, ld, NULL, o1 - o0,
+                                 rows, n, 1, room->gemm, room->gemm_n);
+            }
+        }
+    }
+}
+#endif
+
+#ifndef AE_NO_TRAIN
+// The bias' gradient: out[c] += the sum of big's plane c over all pictures, for some channels.
+static void ae__conv_sums(const ae__conv *t, int first, int last)
+{
+    const size_t plane = (size_t)t->H * (size_t)t->W;
+    float one[AE__SUM_BLOCK];
+    ae__conv_fill(one, 1.0f, AE__SUM_BLOCK);
+    for (int c = first; c < last; c++) {
+        double sum = 0.0;
+        for (size_t b = 0; b < (size_t)t->B; b++) {
+            const float *x = t->big + (b * (size_t)t->C + (size_t)c) * plane;
+            for (size_t i = 0; i < plane; i += AE__SUM_BLOCK)
+                sum += t->kernels->dot(x + i, one, ae__min(AE__SUM_BLOCK, plane - i));
+        }
+        t->out[c] += (float)sum;
+    }
+}
+#endif
+
+/* ---- who does what ---- */
+
+static void ae__conv_job(void *arg, int task)
+{
+    const ae__conv *t = (const ae__conv *)arg;
+    float small[AE__CONV_MIN + AE__GEMM_MIN];
+    ae__conv_room room;
+    const int own = t->e && t->e->scratch;
+    room.columns = own ? t->e->scratch + (size_t)task * AE_SCRATCH : small;
+    room.columns_n = own ? AE_SCRATCH / 2 : AE__CONV_MIN;
+    room.gemm_n = own ? AE_SCRATCH / 2 : AE__GEMM_MIN;
+    room.gemm = room.columns + room.columns_n;
+    const size_t pieces = (size_t)t->pieces, units = t->products * pieces;
+    const size_t tasks = (size_t)t->tasks, begin = units * (size_t)task / tasks;
+    for (size_t unit = begin; unit < units * ((size_t)task + 1) / tasks; unit++) {
+        const int first = (int)(unit % pieces) * t->piece;
+        const int last = t->size - first < t->piece ? t->size : first + t->piece;
+        if (t->kind == AE__CONV_GATHER) ae__conv_gather(t, unit / pieces, first, last, &room);
+        if (t->kind == AE__CONV_SCATTER) ae__conv_scatter(t, unit / pieces, first, last, &room);
+#ifndef AE_NO_TRAIN
+        if (t->kind == AE__CONV_WEIGHTS) ae__conv_weights(t, unit / pieces, first, last, &room);
+        if (t->kind == AE__CONV_SUMS) ae__conv_sums(t, first, last);
+#endif
+    }
+}
+
+/* Shares the products out over the threads: pictures and groups, or groups where all pictures go
+   into one sum. If these are too few, each is cut into pieces of its `size`, by whole `unit`s. */
+static void ae__conv_run(ae__conv *t, int kind, float *out)
+{
+    const size_t groups = (size_t)t->o.groups, pictures = (size_t)t->B;
+    const double work = (double)pictures * (double)groups * t->O * t->K * t->N;
+    const size_t threads = t->e && work > 1e6 ? (size_t)t->e->threads : 1;  // as in ae__gemm
+    int unit = 1;
+    t->kind = kind;
+    t->out = out;
+    t->size = t->C;
+    t->products = kind == AE__CONV_SUMS ? 1 : kind == AE__CONV_WEIGHTS ? groups : groups * pictures;
+    t->by_rows = kind == AE__CONV_WEIGHTS && t->K < t->O;
+    if (t->by_rows) {
+        t->size = t->O;
+        unit = t->kernels->mr;
+    } else if (kind == AE__CONV_GATHER || kind == AE__CONV_WEIGHTS) {
+        t->size = kind == AE__CONV_GATHER ? t->N : t->K;
+        unit = 32;
+    }
+    const size_t cuts = (threads - 1) / t->products + 1;
+    t->piece = (int)ae__round_up(((size_t)t->size - 1) / cuts + 1, (size_t)unit);
+    t->pieces = (t->size - 1) / t->piece + 1;
+    t->tasks = (int)ae__min(threads, t->products * (size_t)t->pieces);
+    ae__parallel(t->e, t->tasks, ae__conv_job, t);
+}
+
+static ae__conv ae__conv_of(const ae_exec *e, const float *w, const ae_conv *g, int B, int C, int H,
+                            int W, int O, int OH, int OW)
+{
+    ae__conv t;
+    memset(&t, 0, sizeof t);
+    t.e = e;
+    t.kernels = ae__kernels_of(e);
+    t.w = w;
+    t.o = ae_conv_defaults(g);
+    t.B = B;
+    t.C = C / t.o.groups;
+    t.H = H;
+    t.W = W;
+    t.O = O / t.o.groups;
+    t.OH = OH;
+    t.OW = OW;
+    t.taps = t.o.kernel_h * t.o.kernel_w;
+    t.K = t.C * t.taps;
+    t.N = OH * OW;
+    t.flat = t.o.stride_h == 1 && t.o.stride_w == 1 && OW == W;
+    t.plain = t.flat && OH == H && t.taps == 1 && !t.o.pad_h && !t.o.pad_w;
+    return t;
+}
+
+#ifndef AE_NO_TRAIN
+static void ae__conv_bias_grad(const ae__conv *t, float *db, const float *dy, int C, int N)
+{
+    ae__conv planes = *t;
+    planes.big = dy;
+    planes.C = C;
+    planes.H = 1;
+    planes.W = N;
+    ae__conv_run(&planes, AE__CONV_SUMS, db);
+}
+#endif
+
+// Convolution: x is the big side.
+static ae__conv ae__conv_of_x(const ae_exec *e, const float *w, const ae_conv *g, int B, int C,
+                              int H, int W, int O)
+{
+    const ae_conv o = ae_conv_defaults(g);
+    return ae__conv_of(e, w, g, B, C, H, W, O,
+                       ae_conv_size(H, o.kernel_h, o.stride_h, o.pad_h, o.dilation_h),
+                       ae_conv_size(W, o.kernel_w, o.stride_w, o.pad_w, o.dilation_w));
+}
+
+AE_API void ae_conv2d_forward(const ae_exec *e, float *y, const float *x, const float *w,
+                              const float *b, const ae_conv *g, int B, int C, int H, int W, int O)
+{
+    ae__conv t = ae__conv_of_x(e, w, g, B, C, H, W, O);
+    t.big = x;
+    t.bias = b;
+    ae__conv_run(&t, AE__CONV_GATHER, y);
+}
+
+#ifndef AE_NO_TRAIN
+AE_API void ae_conv2d_backward(const ae_exec *e, float *dx, float *dw, float *db, const float *dy,
+                               const float *x, const float *w, const ae_conv *g, int B, int C,
+                               int H, int W, int O)
+{
+    // y = w columns(x) + b:   dx = columns^-1(w^T dy)   dw += dy columns(x)^T   db += sums of dy
+    ae__conv t = ae__conv_of_x(e, w, g, B, C, H, W, O);
+    t.big = x;
+    t.small = dy;
+    if (dx) ae__conv_run(&t, AE__CONV_SCATTER, dx);
+    if (dw) ae__conv_run(&t, AE__CONV_WEIGHTS, dw);
+    if (db) ae__conv_bias_grad(&t, db, dy, O, t.N);
+}
+#endif
+
+// Its transpose: x is the small side.
+static ae__conv ae__conv_to_x(const ae_exec *e, const float *w, const ae_conv *g, int B, int C,
+                              int H, int W, int O)
+{
+    const ae_conv o = ae_conv_defaults(g);
+    const int OH = ae_conv_transpose_size(H, o.kernel_h, o.stride_h, o.pad_h, o.dilation_h,
+                                          o.output_pad_h);
+    const int OW = ae_conv_transpose_size(W, o.kernel_w, o.stride_w, o.pad_w, o.dilation_w,
+                                          o.output_pad_w);
+    return ae__conv_of(e, w, g, B, O, OH, OW, C, H, W);
+}
+
+AE_API void ae_conv_transpose2d_forward(const ae_exec *e, float *y, const float *x, const float *w,
+                                        const float *b, const ae_conv *g, int B, int C, int H,
+                                        int W, int O)
+{
+    ae__conv t = ae__conv_to_x(e, w, g, B, C, H, W, O);
+    t.small = x;
+    t.bias = b;
+    ae__conv_run(&t, AE__CONV_SCATTER, y);
+}
+
+#ifndef AE_NO_TRAIN
+AE_API void ae_conv_transpose2d_backward(const ae_exec *e, float *dx, float *dw, float *db,
+                                         const float *dy, const float *x, const float *w,
+                                         const ae_conv *g, int B, int C, int H, int W, int O)
+{
+    // y = columns^-1(w^T x) + b:   dx = w columns(dy)   dw += x columns(dy)^T   db += sums of dy
+    ae__conv t = ae__conv_to_x(e, w, g, B, C, H, W, O);
+    t.big = dy;
+    t.small = x;
+    if (dx) ae__conv_run(&t, AE__CONV_GATHER, dx);
+    if (dw) ae__conv_run(&t, AE__CONV_WEIGHTS, dw);
+    if (db) ae__conv_bias_grad(&t, db, dy, O, t.H * t.W);
+}
+#endif
+
+/* ---------------------------------------------------------------------------
+   >>pool   pooling, unpooling, upsampling, padding and cropping              */
+
+AE_API ae_pool ae_pool_defaults(const ae_pool *o)
+{
+    ae_pool g;
+    memset(&g, 0, sizeof g);
+    if (o) g = *o;
+    if (g.kernel_w == 0) g.kernel_w = g.kernel_h;
+    if (g.stride_h == 0) g.stride_h = g.kernel_h;
+    if (g.stride_w == 0) g.stride_w = g.kernel_w;
+    if (g.dilation_h == 0) g.dilation_h = 1;
+    if (g.dilation_w == 0) g.dilation_w = g.dilation_h;
+    return g;
+}
+
+/* What all these layers share: a plane of the input becomes a plane of the output, and no plane
+   knows of another. A task takes `each` planes one after another, so that whatever is added up
+   inside a plane has one order. */
+typedef struct ae__planes ae__planes;
+struct ae__planes {
+    void (*plane)(const ae__planes *p, float *out, const float *in, size_t k);
+    float *out;
+    const float *in;
+    int out_h, out_w, in_h, in_w;   // of a plane of `out` and of `in`
+    int32_t *index_out;             // max pooling
+    const int32_t *index;           // its users
+    ae_pool g;
+    int top, left;                  // padding
+    float value;
+    size_t count, each;             // planes in all, and of a task
+};
+
+static ae__planes ae__planes_of(float *out, int out_h, int out_w, const float *in, int in_h,
+                                int in_w, int B, int C)
+{
+    ae__planes p;
+    memset(&p, 0, sizeof p);
+    p.out = out;
+    p.in = in;
+    p.out_h = out_h;
+    p.out_w = out_w;
+    p.in_h = in_h;
+    p.in_w = in_w;
+    p.count = (size_t)B * (size_t)C;
+    return p;
+}
+
+static void ae__planes_job(void *arg, int task)
+{
+    const ae__planes *p = (const ae__planes *)arg;
+    size_t first = (size_t)task * p->each, end = first + ae__min(p->each, p->count - first);
+    size_t out_size = (size_t)p->out_h * (size_t)p->out_w;
+    size_t in_size = (size_t)p->in_h * (size_t)p->in_w;
+    for (size_t k = first; k < end; k++)
+        p->plane(p, p->out + k * out_size, p->in + k * in_size, k);
+}
+
+// How many equal units of work make a task: about as many elements as a piece has.
+static size_t ae__units(size_t count, size_t size)
+{
+    size_t piece = ae__piece(count * size), each = size ? (piece + size - 1) / size : count;
+    return each ? each : 1;
+}
+
+static void ae__planes_run(const ae_exec *e, ae__planes *p,
+                           void (*plane)(const ae__planes *p, float *out, const float *in,
+                                         size_t k))
+{
+    size_t out_size = (size_t)p->out_h * (size_t)p->out_w;
+    size_t in_size = (size_t)p->in_h * (size_t)p->in_w;
+    p->plane = plane;
+    p->each = ae__units(p->count, out_size > in_size ? out_size : in_size);
+    ae__parallel(e, (int)((p->count + p->each - 1) / p->each), ae__planes_job, p);
+}
+
+// Told from the bits, so that -Ofast cannot argue it away.
+AE__INLINE int ae__is_nan(float x)
+{
+    int32_t u;
+    memcpy(&u, &x, sizeof u);
+    return (u & 0x7fffffff) > 0x7f800000;
+}
+
+// The taps of a window along one axis that lie inside: those from *first up to *end, of the
+// position at + tap * dilation.
+static void ae__inside(int *first, int *end, int at, int kernel, int dilation, int size)
+{
+    *first = at < 0 ? (dilation - 1 - at) / dilation : 0;
+    *end = at >= size ? 0 : (size - 1 - at) / dilation + 1;
+    if (*end > kernel) *end = kernel;
+}
+
+// Where the largest element of the window at row i, column j lies. Which one it is cannot be
+// foreseen, so it is chosen without a branch: here, and in ae__max_2x2.
+static int32_t ae__max_window(const float *x, const ae_pool *g, int H, int W, int i, int j)
+{
+    int row = i * g->stride_h - g->pad_h, column = j * g->stride_w - g->pad_w;
+    int p0, p1, q0, q1;
+    ae__inside(&p0, &p1, row, g->kernel_h, g->dilation_h, H);
+    ae__inside(&q0, &q1, column, g->kernel_w, g->dilation_w, W);
+    int32_t best = (row + p0 * g->dilation_h) * W + column + q0 * g->dilation_w;
+    for (int p = p0; p < p1; p++) {
+        int32_t at = (row + p * g->dilation_h) * W + column + q0 * g->dilation_w;
+        for (int q = q0; q < q1; q++, at += g->dilation_w) {
+            int32_t better = (x[at] > x[best]) | ae__is_nan(x[at]);
+            best += (at - best) & -better;
+        }
+    }
+    return best;
+}
+
+// The same for the 2 x 2 elements from x[at] on, in rows W apart; -1 where a NaN may be.
+AE__INLINE int32_t ae__max_2x2(const float *x, int32_t at, int32_t W)
+{
+    int32_t above = at + (x[at + 1] > x[at]), below = at + W + (x[at + W + 1] > x[at + W]);
+    int32_t lower = x[below] > x[above];
+    float sum = (x[at] + x[at + 1]) + (x[at + W] + x[at + W + 1]);
+    return ae__is_nan(sum) ? -1 : above + ((below - above) & -lower);
+}
+
+static void ae__max_pool_plane(const ae__planes *p, float *y, const float *x, size_t k)
+{
+    const ae_pool *g = &p->g;
+    int H = p->in_h, W = p->in_w, OH = p->out_h, OW = p->out_w;
+    int32_t *index = p->index_out ? p->index_out + k * (size_t)OH * (size_t)OW : NULL;
+    int usual = g->kernel_h == 2 && g->kernel_w == 2 && g->stride_h == 2 && g->stride_w == 2 &&
+                g->pad_h == 0 && g->pad_w == 0 && g->dilation_h == 1 && g->dilation_w == 1;
+    for (int i = 0; i < OH; i++)
+        for (int j = 0; j < OW; j++, y++) {
+            int32_t best = usual ? ae__max_2x2(x, 2 * (i * W + j), W) : -1;
+            if (best < 0) best = ae__max_window(x, g, H, W, i, j);
+            *y = x[best];
+            if (index) *index++ = best;
+        }
+}
+
+AE_API void ae_max_pool2d_forward(const ae_exec *e, float *y, int32_t *index, const float *x,
+                                  const ae_pool *g, int B, int C, int H, int W)
+{
+    int OH = ae_conv_size(H, g->kernel_h, g->stride_h, g->pad_h, g->dilation_h);
+    int OW = ae_conv_size(W, g->kernel_w, g->stride_w, g->pad_w, g->dilation_w);
+    ae__planes p = ae__planes_of(y, OH, OW, x, H, W, B, C);
+    p.index_out = index;
+    p.g = *g;
+    ae__planes_run(e, &p, ae__max_pool_plane);
+}
+
+// out = 0, then out[index] += in.
+static AE__UNUSED void ae__scatter_sum(const ae__planes *p, float *out, const float *in, size_t k)
+{
+    size_t n = (size_t)p->in_h * (size_t)p->in_w;
+    const int32_t *index = p->index + k * n;
+    memset(out, 0, (size_t)p->out_h * (size_t)p->out_w * sizeof *out);
+    for (size_t i = 0; i < n; i++)
+        out[index[i]] += in[i];
+}
+
+// out = 0, then out[index] = in.
+static void ae__scatter(const ae__planes *p, float *out, const float *in, size_t k)
+{
+    size_t n = (size_t)p->in_h * (size_t)p->in_w;
+    const int32_t *index = p->index + k * n;
+    memset(out, 0, (size_t)p->out_h * (size_t)p->out_w * sizeof *out);
+    for (size_t i = 0; i < n; i++)
+        out[index[i]] = in[i];
+}
+
+// out = in[index].
+static AE__UNUSED void ae__gather(const ae__planes *p, float *out, const float *in, size_t k)
+{
+    size_t n = (size_t)p->out_h * (size_t)p->out_w;
+    const int32_t *index = p->index + k * n;
+    for (size_t i = 0; i < n; i++)
+        out[i] = in[index[i]];
+}
+
+#ifndef AE_NO_TRAIN
+AE_API void ae_max_pool2d_backward(const ae_exec *e, float *dx, const float *dy,
+                                   const int32_t *index, int B, int C, int H, int W, int OH,
+                                   int OW)
+{
+    // y = x[index]:   dx[index] += dy
+    ae__planes p = ae__planes_of(dx, H, W, dy, OH, OW, B, C);
+    p.index = index;
+    ae__planes_run(e, &p, ae__scatter_sum);
+}
+#endif
+
+AE_API void ae_max_unpool2d_forward(const ae_exec *e, float *y, const float *x,
+                                    const int32_t *index, int B, int C, int H, int W, int OH,
+                                    int OW)
+{
+    ae__planes p = ae__planes_of(y, OH, OW, x, H, W, B, C);
+    p.index = index;
+    ae__planes_run(e, &p, ae__scatter);
+}
+
+#ifndef AE_NO_TRAIN
+AE_API void ae_max_unpool2d_backward(const ae_exec *e, float *dx, const float *dy,
+                                     const int32_t *index, int B, int C, int H, int W, int OH,
+                                     int OW)
+{
+    // y[index] = x:   dx = dy[index]
+    ae__planes p = ae__planes_of(dx, H, W, dy, OH, OW, B, C);
+    p.index = index;
+    ae__planes_run(e, &p, ae__gather);
+}
+#endif
+
+// The window at row i, column j of an average: its rows p0 ... p1-1 and columns q0 ... q1-1 inside
+// the picture. Returns one over what its sum is divided by.
+static double ae__mean_window(const ae_pool *g, int H, int W, int i, int j, int *p0, int *p1,
+                              int *q0, int *q1)
+{
+    int row = i * g->stride_h - g->pad_h, column = j * g->stride_w - g->pad_w;
+    *p0 = row > 0 ? row : 0;
+    *q0 = column > 0 ? column : 0;
+    *p1 = row + g->kernel_h < H ? row + g->kernel_h : H;
+    *q1 = column + g->kernel_w < W ? column + g->kernel_w : W;
+    return 1.0 / (g->exclude_pad ? (double)(*p1 - *p0) * (*q1 - *q0)
+                                 : (double)g->kernel_h * g->kernel_w);
+}
+
+static void ae__avg_pool_plane(const ae__planes *p, float *y, const float *x, size_t k)
+{
+    (void)k;
+    for (int i = 0; i < p->out_h; i++)
+        for (int j = 0; j < p->out_w; j++) {
+            int p0, p1, q0, q1;
+            double scale = ae__mean_window(&p->g, p->in_h, p->in_w, i, j, &p0, &p1, &q0, &q1);
+            double sum = 0;
+            for (int row = p0; row < p1; row++)
+                for (int column = q0; column < q1; column++)
+                    sum += (double)x[row * p->in_w + column];
+            y[i * p->out_w + j] = (float)(sum * scale);
+        }
+}
+
+AE_API void ae_avg_pool2d_forward(const ae_exec *e, float *y, const float *x, const ae_pool *g,
+                                  int B, int C, int H, int W)
+{
+    int OH = ae_conv_size(H, g->kernel_h, g->stride_h, g->pad_h, 1);
+    int OW = ae_conv_size(W, g->kernel_w, g->stride_w, g->pad_w, 1);
+    ae__planes p = ae__planes_of(y, OH, OW, x, H, W, B, C);
+    p.g = *g;
+    ae__planes_run(e, &p, ae__avg_pool_plane);
+}
+
+#ifndef AE_NO_TRAIN
+static void ae__avg_pool_grad_plane(const ae__planes *p, float *dx, const float *dy, size_t k)
+{
+    (void)k;
+    memset(dx, 0, (size_t)p->out_h * (size_t)p->out_w * sizeof *dx);
+    for (int i = 0; i < p->in_h; i++)
+        for (int j = 0; j < p->in_w; j++) {
+            int p0, p1, q0, q1;
+            double scale = ae__mean_window(&p->g, p->out_h, p->out_w, i, j, &p0, &p1, &q0, &q1);
+            float share = (float)((double)dy[i * p->in_w + j] * scale);
+            for (int row = p0; row < p1; row++)
+                for (int column = q0; column < q1; column++)
+                    dx[row * p->out_w + column] += share;
+        }
+}
+
+AE_API void ae_avg_pool2d_backward(const ae_exec *e, float *dx, const float *dy, const ae_pool *g,
+                                   int B, int C, int H, int W)
+{
+    int OH = ae_conv_size(H, g->kernel_h, g->stride_h, g->pad_h, 1);
+    int OW = ae_conv_size(W, g->kernel_w, g->stride_w, g->pad_w, 1);
+    ae__planes p = ae__planes_of(dx, H, W, dy, OH, OW, B, C);
+    p.g = *g;
+    ae__planes_run(e, &p, ae__avg_pool_grad_plane);
+}
+#endif
+
+// Which of `in` elements is the nearest of element i of `out`: in single precision, so that the
+// same neighbour is found as PyTorch finds.
+AE__INLINE int ae__nearest(int i, int in, int out)
+{
+    int at = (int)((float)i * ((float)in / (float)out));
+    return at < in ? at : in - 1;
+}
+
+static void ae__nearest_plane(const ae__planes *p, float *y, const float *x, size_t k)
+{
+    int H = p->in_h, W = p->in_w, OH = p->out_h, OW = p->out_w, last = -1;
+    (void)k;
+    for (int i = 0; i < OH; i++, y += OW) {
+        int row = ae__nearest(i, H, OH);
+        const float *from = x + row * W;
+        if (row == last) {
+            memcpy(y, y - OW, (size_t)OW * sizeof *y);
+        } else if (OW == 2 * W) {
+            for (int j = 0; j < W; j++)
+                y[2 * j] = y[2 * j + 1] = from[j];
+        } else {
+            for (int j = 0; j < OW; j++)
+                y[j] = from[ae__nearest(j, W, OW)];
+        }
+        last = row;
+    }
+}
+
+/* Element i of `out` lies between two neighbours: x[at] (1-w) + x[next] w. */
+typedef struct ae__tap {
+    int at, next;
+    float w;
+} ae__tap;
+
+static ae__tap ae__tap_of(int i, int in, int out)
+{
+    ae__tap b;
+    double s = (i + 0.5) * in / out - 0.5;
+    if (s < 0) s = 0;
+    b.at = (int)s < in - 1 ? (int)s : in - 1;
+    b.next = b.at < in - 1 ? b.at + 1 : b.at;
+    b.w = (float)(s - b.at);
+    return b;
+}
+
+#define AE__COLUMNS 64              // columns whose neighbours are found once for all rows
+
+static void ae__bilinear_plane(const ae__planes *p, float *y, const float *x, size_t k)
+{
+    ae__tap columns[AE__COLUMNS];
+    (void)k;
+    for (int first = 0; first < p->out_w; first += AE__COLUMNS) {
+        int n = p->out_w - first < AE__COLUMNS ? p->out_w - first : AE__COLUMNS;
+        for (int j = 0; j < n; j++)
+            columns[j] = ae__tap_of(first + j, p->in_w, p->out_w);
+        for (int i = 0; i < p->out_h; i++) {
+            ae__tap r = ae__tap_of(i, p->in_h, p->out_h);
+            const float *above = x + r.at * p->in_w, *below = x + r.next * p->in_w;
+            float *to = y + i * p->out_w + first;
+            for (int j = 0; j < n; j++) {
+                ae__tap c = columns[j];
+                float a = above[c.at] * (1 - c.w) + above[c.next] * c.w;
+                float b = below[c.at] * (1 - c.w) + below[c.next] * c.w;
+                to[j] = a * (1 - r.w) + b * r.w;
+            }
+        }
+    }
+}
+
+AE_API void ae_upsample2d_forward(const ae_exec *e, float *y, const float *x,
+                                  ae_upsample_kind kind, int B, int C, int H, int W, int OH,
+                                  int OW)
+{
+    ae__planes p = ae__planes_of(y, OH, OW, x, H, W, B, C);
+    ae__planes_run(e, &p, kind == AE_BILINEAR ? ae__bilinear_plane : ae__nearest_plane);
+}
+
+#ifndef AE_NO_TRAIN
+// Neighbours in a row of dy that go to the same place are added up first: shorter sums.
+static void ae__nearest_grad_plane(const ae__planes *p, float *dx, const float *dy, size_t k)
+{
+    int H = p->out_h, W = p->out_w, OH = p->in_h, OW = p->in_w;
+    (void)k;
+    memset(dx, 0, (size_t)H * (size_t)W * sizeof *dx);
+    for (int i = 0; i < OH; i++, dy += OW) {
+        float *to = dx + ae__nearest(i, H, OH) * W;
+        if (OW == 2 * W) {
+            for (int j = 0; j < W; j++)
+                to[j] += dy[2 * j] + dy[2 * j + 1];
+            continue;
+        }
+        for (int j = 0, at = 0; j < OW;) {
+            float sum = 0;
+            int here = at;
+            for (; at == here && j < OW; at = ae__nearest(j, W, OW))
+                sum += dy[j++];
+            to[here] += sum;
+        }
+    }
+}
+
+static void ae__bilinear_grad_plane(const ae__planes *p, float *dx, const float *dy, size_t k)
+{
+    ae__tap columns[AE__COLUMNS];
+    (void)k;
+    memset(dx, 0, (size_t)p->out_h * (size_t)p->out_w * sizeof *dx);
+    for (int first = 0; first < p->in_w; first += AE__COLUMNS) {
+        int n = p->in_w - first < AE__COLUMNS ? p->in_w - first : AE__COLUMNS;
+        for (int j = 0; j < n; j++)
+            columns[j] = ae__tap_of(first + j, p->out_w, p->in_w);
+        for (int i = 0; i < p->in_h; i++) {
+            ae__tap r = ae__tap_of(i, p->out_h, p->in_h);
+            float *above = dx + r.at * p->out_w, *below = dx + r.next * p->out_w;
+            const float *from = dy + i * p->in_w + first;
+            for (int j = 0; j < n;) {
+                ae__tap c = columns[j];
+                float at = 0, next = 0;
+                for (; j < n && columns[j].at == c.at; j++) {
+                    at += from[j] * (1 - columns[j].w);
+                    next += from[j] * columns[j].w;
+                }
+                above[c.at] += at * (1 - r.w);
+                above[c.next] += next * (1 - r.w);
+                below[c.at] += at * r.w;
+                below[c.next] += next * r.w;
+            }
+        }
+    }
+}
+
+AE_API void ae_upsample2d_backward(const ae_exec *e, float *dx, const float *dy,
+                                   ae_upsample_kind kind, int B, int C, int H, int W, int OH,
+                                   int OW)
+{
+    // y = sum of weight x[neighbour]:   dx[neighbour] += weight dy
+    ae__planes p = ae__planes_of(dx, H, W, dy, OH, OW, B, C);
+    ae__planes_run(e, &p, kind == AE_BILINEAR ? ae__bilinear_grad_plane : ae__nearest_grad_plane);
+}
+#endif
+
+static void ae__pad_plane(const ae__planes *p, float *y, const float *x, size_t k)
+{
+    // The columns from `first` up to `end` of a row of y have one in x.
+    int W = p->in_w, OW = p->out_w, left = p->left;
+    int first = left > 0 ? left : 0, end = left + W < OW ? left + W : OW;
+    (void)k;
+    for (int i = 0; i < p->out_h; i++, y += OW) {
+        int row = i - p->top, inside = row >= 0 && row < p->in_h && first < end;
+        int j = 0;
+        for (; j < (inside ? first : OW); j++)
+            y[j] = p->value;
+        if (!inside) continue;
+        memcpy(y + first, x + row * W + (first - left), (size_t)(end - first) * sizeof *y);
+        for (j = end; j < OW; j++)
+            y[j] = p->value;
+    }
+}
+
+AE_API void ae_pad2d_forward(const ae_exec *e, float *y, const float *x, int top, int bottom,
+                             int left, int right, float value, int B, int C, int H, int W)
+{
+    ae__planes p = ae__planes_of(y, H + top + bottom, W + left + right, x, H, W, B, C);
+    p.top = top;
+    p.left = left;
+    p.value = value;
+    ae__planes_run(e, &p, ae__pad_plane);
+}
+
+#ifndef AE_NO_TRAIN
+AE_API void ae_pad2d_backward(const ae_exec *e, float *dx, const float *dy, int top, int bottom,
+                              int left, int right, int B, int C, int H, int W)
+{
+    // Padding taken away again: what was padded is cropped, what was cropped has gradient 0.
+    ae_pad2d_forward(e, dx, dy, -top, -bottom, -left, -right, 0.0f, B, C, H + top + bottom,
+                     W + left + right);
+}
+#endif
+
+/* ---------------------------------------------------------------------------
+   >>norm   batch, layer and group normalisation                              */
+
+/* The work is done in chunks of at most AE__SUM_BLOCK elements that lie side by side: their sums in
+   float, the sums of chunks in double. The inner loops are 16 long and write what they computed
+   at their end, so that any compiler can use vectors. */
+#define AE__CHUNK AE__SUM_BLOCK
+
+static double ae__chunk_sum(const float *x, size_t n)
+{
+    float lane[16] = {0};
+    double sum = 0;
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int j = 0; j < 16; j++)
+            lane[j] += x[i + (size_t)j];
+    for (int j = 0; j < 16; j++)
+        sum += (double)lane[j];
+    for (; i < n; i++)
+        sum += (double)x[i];
+    return sum;
+}
+
+// sum[0] += the sum of g, sum[1] += that of g (x - mean).
+static void ae__chunk_sums(double sum[2], const float *g, const float *x, float mean, size_t n)
+{
+    float lane[16] = {0}, product[16] = {0};
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int j = 0; j < 16; j++) {
+            float v = g[i + (size_t)j];
+            lane[j] += v;
+            product[j] += v * (x[i + (size_t)j] - mean);
+        }
+    for (int j = 0; j < 16; j++) {
+        sum[0] += (double)lane[j];
+        sum[1] += (double)product[j];
+    }
+    for (; i < n; i++) {
+        sum[0] += (double)g[i];
+        sum[1] += (double)(g[i] * (x[i] - mean));
+    }
+}
+
+// y = (x - mean) a + b; y may be x.
+static void ae__chunk_affine(float *y, const float *x, float mean, float a, float b, size_t n)
+{
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        float v[16];
+        for (int j = 0; j < 16; j++)
+            v[j] = (x[i + (size_t)j] - mean) * a + b;
+        memcpy(y + i, v, sizeof v);
+    }
+    for (; i < n; i++)
+        y[i] = (x[i] - mean) * a + b;
+}
+
+// y = x a[i] + b[i], either of them NULL for 1 and 0; y may be x.
+static void ae__chunk_scale(float *y, const float *x, const float *a, const float *b, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = (a ? x[i] * a[i] : x[i]) + (b ? b[i] : 0.0f);
+}
+
+#ifndef AE_NO_TRAIN
+// dx = g a + (x - mean) b + c; dx may be g.
+static void ae__chunk_mix(float *dx, const float *g, const float *x, float mean, float a, float b,
+                          float c, size_t n)
+{
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        float v[16];
+        for (int j = 0; j < 16; j++)
+            v[j] = g[i + (size_t)j] * a + ((x[i + (size_t)j] - mean) * b + c);
+        memcpy(dx + i, v, sizeof v);
+    }
+    for (; i < n; i++)
+        dx[i] = g[i] * a + ((x[i] - mean) * b + c);
+}
+#endif
+
+/* One channel of a batch: rows of `run` elements, `stride` apart, n elements in all. A chunk of it
+   is taken as it lies where the rows are long, else short rows are brought together. */
+typedef struct ae__channel {
+    size_t run, stride, n;
+    size_t k;                       // the chunk: its first element's number, size, place
+    size_t size, row, column;
+    int apart;                      // nonzero: it does not lie side by side
+} ae__channel;
+
+static ae__channel ae__channel_of(size_t run, size_t stride, size_t rows)
+{
+    ae__channel c;
+    memset(&c, 0, sizeof c);
+    c.run = run;
+    c.stride = stride;
+    c.n = run * rows;
+    return c;
+}
+
+// On to the next chunk (the first, when size is 0); zero at the end, and ready for another round.
+static int ae__next_chunk(ae__channel *c)
+{
+    c->k += c->size;
+    c->size = ae__min(AE__CHUNK, c->n - c->k);
+    if (c->size == 0) {
+        c->k = 0;
+        return 0;
+    }
+    c->row = c->k / c->run;
+    c->column = c->k % c->run;
+    if (c->run >= AE__CHUNK / 4) c->size = ae__min(c->size, c->run - c->column);
+    c->apart = c->size > c->run - c->column;
+    return 1;
+}
+
+static const float *ae__take(float *buffer, const float *x, const ae__channel *c)
+{
+    x += c->row * c->stride + c->column;
+    if (!c->apart) return x;
+    if (c->run == 1) {
+        for (size_t k = 0; k < c->size; k++, x += c->stride)
+            buffer[k] = *x;
+        return buffer;
+    }
+    for (size_t k = 0, end = c->run - c->column; k < c->size; end = ae__min(k + c->run, c->size)) {
+        while (k < end)
+            buffer[k++] = *x++;
+        x += c->stride - c->run;
+    }
+    return buffer;
+}
+
+static float *ae__target(float *buffer, float *y, const ae__channel *c)
+{
+    return c->apart ? buffer : y + c->row * c->stride + c->column;
+}
+
+// What ae__take took, back to its place in y.
+static void ae__put_back(const float *buffer, float *y, const ae__channel *c)
+{
+    y += c->row * c->stride + c->column;
+    if (!c->apart) return;
+    if (c->run == 1) {
+        for (size_t k = 0; k < c->size; k++, y += c->stride)
+            *y = buffer[k];
+        return;
+    }
+    for (size_t k = 0, end = c->run - c->column; k < c->size; end = ae__min(k + c->run, c->size)) {
+        while (k < end)
+            *y++ = buffer[k++];
+        y += c->stride - c->run;
+    }
+}
+
+/* The mean, the biased variance, and the mean as a float that is subtracted. The second pass sums
+   the differences from the first pass' mean, too: what that missed is made good. */
+static float ae__moments(double *mean, double *variance, const float *x, ae__channel c)
+{
+    float buffer[AE__CHUNK], shifted[AE__CHUNK];
+    double sum = 0, sums[2] = {0, 0}, n = (double)c.n;
+    while (ae__next_chunk(&c))
+        sum += ae__chunk_sum(ae__take(buffer, x, &c), c.size);
+    float m = (float)(sum / n);
+    while (ae__next_chunk(&c)) {
+        const float *v = ae__take(buffer, x, &c);
+        ae__chunk_affine(shifted, v, m, 1.0f, 0.0f, c.size);
+        ae__chunk_sums(sums, shifted, v, m, c.size);
+    }
+    *mean = (double)m + sums[0] / n;
+    *variance = sums[1] / n - sums[0] / n * (sums[0] / n);
+    return (float)*mean;
+}
+
+typedef struct ae__norms {
+    float *y, *mean, *rstd, *run_mean, *run_var;        // forward
+    float *dx, *dgamma, *dbeta;                         // backward
+    const float *x, *dy, *in_mean, *in_rstd, *gamma, *beta;
+    float momentum, eps;
+    size_t B, C, P, groups;
+    int per_channel;
+    size_t count, each;                                 // units of work, and of a task
+} ae__norms;
+
+static ae__norms ae__norm_of(const float *x, const float *gamma, const float *beta, int B, int C,
+                            int P)
+{
+    ae__norms t;
+    memset(&t, 0, sizeof t);
+    t.x = x;
+    t.gamma = gamma;
+    t.beta = beta;
+    t.B = (size_t)B;
+    t.C = (size_t)C;
+    t.P = (size_t)P;
+    return t;
+}
+
+static void ae__norm_run(const ae_exec *e, ae__norms *t, ae_job *job, size_t count, size_t size)
+{
+    t->count = count;
+    t->each = ae__units(count, size);
+    ae__parallel(e, (int)((count + t->each - 1) / t->each), job, t);
+}
+
+/* ---- batch normalisation: a channel at a time ---- */
+
+// y = (x - mean) a + b
+static void ae__channel_affine(float *y, const float *x, float mean, float a, float b,
+                               ae__channel c)
+{
+    float buffer[AE__CHUNK];
+    while (ae__next_chunk(&c)) {
+        const float *v = ae__take(buffer, x, &c);
+        ae__chunk_affine(ae__target(buffer, y, &c), v, mean, a, b, c.size);
+        ae__put_back(buffer, y, &c);
+    }
+}
+
+static void ae__batch_norm_job(void *arg, int task)
+{
+    const ae__norms *t = (const ae__norms *)arg;
+    size_t c = (size_t)task * t->each, end = c + ae__min(t->each, t->count - c);
+    for (; c < end; c++) {
+        ae__channel at = ae__channel_of(t->P, t->C * t->P, t->B);
+        double mean, variance, n = (double)at.n;
+        float m = ae__moments(&mean, &variance, t->x + c * t->P, at);
+        double rstd = 1.0 / sqrt(variance + (double)t->eps);
+        double a = rstd * (t->gamma ? (double)t->gamma[c] : 1.0);
+        double b = (t->beta ? (double)t->beta[c] : 0.0) - (mean - (double)m) * a;
+        double keep = 1.0 - (double)t->momentum;
+        ae__channel_affine(t->y + c * t->P, t->x + c * t->P, m, (float)a, (float)b, at);
+        t->mean[c] = m;
+        t->rstd[c] = (float)rstd;
+        t->run_mean[c] = (float)(keep * (double)t->run_mean[c] + (double)t->momentum * mean);
+        t->run_var[c] = (float)(keep * (double)t->run_var[c] +
+                                (double)t->momentum * variance * n / (n - 1));
+    }
+}
+
+AE_API void ae_batch_norm_forward(const ae_exec *e, float *y, float *mean, float *rstd,
+                                  float *run_mean, float *run_var, const float *x,
+                                  const float *gamma, const float *beta, float momentum,
+                                  float eps, int B, int C, int P)
+{
+    ae__norms t = ae__norm_of(x, gamma, beta, B, C, P);
+    t.y = y;
+    t.mean = mean;
+    t.rstd = rstd;
+    t.run_mean = run_mean;
+    t.run_var = run_var;
+    t.momentum = momentum;
+    t.eps = eps;
+    ae__norm_run(e, &t, ae__batch_norm_job, t.C, t.B * t.P);
+}
+
+static void ae__batch_norm_infer_job(void *arg, int task)
+{
+    const ae__norms *t = (const ae__norms *)arg;
+    size_t c = (size_t)task * t->each, end = c + ae__min(t->each, t->count - c);
+    for (; c < end; c++) {
+        double rstd = 1.0 / sqrt((double)t->in_rstd[c] + (double)t->eps);   // run_var
+        double a = rstd * (t->gamma ? (double)t->gamma[c] : 1.0);
+        ae__channel_affine(t->y + c * t->P, t->x + c * t->P, t->in_mean[c], (float)a,
+                           t->beta ? t->beta[c] : 0.0f,
+                           ae__channel_of(t->P, t->C * t->P, t->B));
+    }
+}
+
+AE_API void ae_batch_norm_infer(const ae_exec *e, float *y, const float *run_mean,
+                                const float *run_var, const float *x, const float *gamma,
+                                const float *beta, float eps, int B, int C, int P)
+{
+    ae__norms t = ae__norm_of(x, gamma, beta, B, C, P);
+    t.y = y;
+    t.in_mean = run_mean;
+    t.in_rstd = run_var;
+    t.eps = eps;
+    ae__norm_run(e, &t, ae__batch_norm_infer_job, t.C, t.B * t.P);
+}
+
+#ifndef AE_NO_TRAIN
+/* With h = (x - mean) rstd and y = h gamma + beta:
+     dbeta = sum dy   dgamma = sum dy h
+     dx = gamma rstd (dy - mean of dy - h mean of dy h) */
+static void ae__batch_norm_grad_job(void *arg, int task)
+{
+    const ae__norms *t = (const ae__norms *)arg;
+    size_t c = (size_t)task * t->each, end = c + ae__min(t->each, t->count - c);
+    float buffer[AE__CHUNK], other[AE__CHUNK];
+    for (; c < end; c++) {
+        const float *x = t->x + c * t->P, *dy = t->dy + c * t->P;
+        ae__channel at = ae__channel_of(t->P, t->C * t->P, t->B);
+        double sums[2] = {0, 0}, n = (double)at.n, rstd = (double)t->in_rstd[c];
+        float m = t->in_mean[c];
+        while (ae__next_chunk(&at))
+            ae__chunk_sums(sums, ae__take(buffer, dy, &at), ae__take(other, x, &at), m, at.size);
+        if (t->dbeta) t->dbeta[c] += (float)sums[0];
+        if (t->dgamma) t->dgamma[c] += (float)(sums[1] * rstd);
+        double a = rstd * (t->gamma ? (double)t->gamma[c] : 1.0);
+        float slope = (float)(-a * rstd * rstd * sums[1] / n), shift = (float)(-a * sums[0] / n);
+        while (t->dx && ae__next_chunk(&at)) {
+            const float *g = ae__take(buffer, dy, &at), *v = ae__take(other, x, &at);
+            float *dx = t->dx + c * t->P;
+            ae__chunk_mix(ae__target(buffer, dx, &at), g, v, m, (float)a, slope, shift, at.size);
+            ae__put_back(buffer, dx, &at);
+        }
+    }
+}
+
+AE_API void ae_batch_norm_backward(const ae_exec *e, float *dx, float *dgamma, float *dbeta,
+                                   const float *dy, const float *x, const float *mean,
+                                   const float *rstd, const float *gamma, int B, int C, int P)
+{
+    ae__norms t = ae__norm_of(x, gamma, NULL, B, C, P);
+    t.dx = dx;
+    t.dgamma = dgamma;
+    t.dbeta = dbeta;
+    t.dy = dy;
+    t.in_mean = mean;
+    t.in_rstd = rstd;
+    ae__norm_run(e, &t, ae__batch_norm_grad_job, t.C, t.B * t.P);
+}
+#endif
+
+/* ---- group and layer normalisation: a group of one sample at a time ---- */
+
+// p[...] for the n elements from number `first` of a sample on: as they lie, or one a channel.
+static const float *ae__spread(float *buffer, const float *p, const ae__norms *t, size_t first,
+                               size_t n)
+{
+    if (!p || !t->per_channel || t->P == 1) return p ? p + first : NULL;
+    for (size_t k = 0; k < n;) {
+        size_t c = (first + k) / t->P, end = ae__min(n, (c + 1) * t->P - first);
+        for (; k < end; k++)
+            buffer[k] = p[c];
+    }
+    return buffer;
+}
+
+static void ae__group_norm_job(void *arg, int task)
+{
+    const ae__norms *t = (const ae__norms *)arg;
+    size_t u = (size_t)task * t->each, end = u + ae__min(t->each, t->count - u);
+    size_t size = t->C / t->groups * t->P;
+    float gammas[AE__CHUNK], betas[AE__CHUNK];
+    for (; u < end; u++) {
+        const float *x = t->x + u * size;
+        float *y = t->y + u * size;
+        double mean, variance;
+        float m = ae__moments(&mean, &variance, x, ae__channel_of(size, size, 1));
+        double rstd = 1.0 / sqrt(variance + (double)t->eps);
+        float b = (float)(((double)m - mean) * rstd);
+        t->mean[u] = m;
+        t->rstd[u] = (float)rstd;
+        for (size_t i = 0; i < size; i += AE__CHUNK) {
+            size_t n = ae__min(AE__CHUNK, size - i), first = u % t->groups * size + i;
+            ae__chunk_affine(y + i, x + i, m, (float)rstd, b, n);
+            if (t->gamma || t->beta)
+                ae__chunk_scale(y + i, y + i, ae__spread(gammas, t->gamma, t, first, n),
+                                ae__spread(betas, t->beta, t, first, n), n);
+        }
+    }
+}
+
+AE_API void ae_group_norm_forward(const ae_exec *e, float *y, float *mean, float *rstd,
+                                  const float *x, const float *gamma, const float *beta, float eps,
+                                  int groups, int per_channel, int B, int C, int P)
+{
+    ae__norms t = ae__norm_of(x, gamma, beta, B, C, P);
+    t.y = y;
+    t.mean = mean;
+    t.rstd = rstd;
+    t.eps = eps;
+    t.groups = (size_t)groups;
+    t.per_channel = per_channel;
+    ae__norm_run(e, &t, ae__group_norm_job, t.B * t.groups, t.C / t.groups * t.P);
+}
+
+#ifndef AE_NO_TRAIN
+// dx as in batch normalisation, with dy gamma for gamma dy.
+static void ae__group_norm_grad_job(void *arg, int task)
+{
+    const ae__norms *t = (const ae__norms *)arg;
+    size_t u = (size_t)task * t->each, end = u + ae__min(t->each, t->count - u);
+    size_t size = t->C / t->groups * t->P;
+    float gammas[AE__CHUNK];
+    for (; u < end; u++) {
+        const float *x = t->x + u * size, *dy = t->dy + u * size;
+        float *dx = t->dx + u * size;
+        double sums[2] = {0, 0}, rstd = (double)t->in_rstd[u];
+        float m = t->in_mean[u];
+        for (size_t i = 0; i < size; i += AE__CHUNK) {          // dx = dy gamma for now
+            size_t n = ae__min(AE__CHUNK, size - i), first = u % t->groups * size + i;
+            ae__chunk_scale(dx + i, dy + i, ae__spread(gammas, t->gamma, t, first, n), NULL, n);
+            ae__chunk_sums(sums, dx + i, x + i, m, n);
+        }
+        double shift = -rstd * sums[0] / (double)size;
+        double slope = -rstd * rstd * rstd * sums[1] / (double)size;
+        ae__chunk_mix(dx, dx, x, m, (float)rstd, (float)slope, (float)shift, size);
+    }
+}
+
+// dgamma and dbeta, one a channel.
+static void ae__group_norm_channel_job(void *arg, int task)
+{
+    const ae__norms *t = (const ae__norms *)arg;
+    size_t c = (size_t)task * t->each, end = c + ae__min(t->each, t->count - c);
+    for (; c < end; c++) {
+        double beta = 0, gamma = 0;
+        for (size_t b = 0; b < t->B; b++) {
+            size_t u = b * t->groups + c / (t->C / t->groups), at = (b * t->C + c) * t->P;
+            double sums[2] = {0, 0};
+            for (size_t i = 0; i < t->P; i += AE__CHUNK)
+                ae__chunk_sums(sums, t->dy + at + i, t->x + at + i, t->in_mean[u],
+                               ae__min(AE__CHUNK, t->P - i));
+            beta += sums[0];
+            gamma += sums[1] * (double)t->in_rstd[u];
+        }
+        if (t->dbeta) t->dbeta[c] += (float)beta;
+        if (t->dgamma) t->dgamma[c] += (float)gamma;
+    }
+}
+
+// dgamma and dbeta, one an element: 16 columns at a time.
+static void ae__group_norm_element_job(void *arg, int task)
+{
+    const ae__norms *t = (const ae__norms *)arg;
+    size_t first = (size_t)task * t->each * 16, F = t->C * t->P, size = F / t->groups;
+    size_t end = ae__min(F, first + t->each * 16);
+    for (; first < end; first += 16) {
+        double beta[16] = {0}, gamma[16] = {0};
+        size_t n = ae__min(16, end - first);
+        for (size_t b = 0; b < t->B; b++) {
+            const float *x = t->x + b * F + first, *dy = t->dy + b * F + first;
+            size_t u = b * t->groups + first / size, left = (first / size + 1) * size - first;
+            for (size_t j = 0; j < n; j++) {
+                if (j == left) {                        // the next group begins
+                    u++;
+                    left += size;
+                }
+                beta[j] += (double)dy[j];
+                gamma[j] += (double)(dy[j] * (x[j] - t->in_mean[u]) * t->in_rstd[u]);
+            }
+        }
+        for (size_t j = 0; j < n; j++) {
+            if (t->dbeta) t->dbeta[first + j] += (float)beta[j];
+            if (t->dgamma) t->dgamma[first + j] += (float)gamma[j];
+        }
+    }
+}
+
+AE_API void ae_group_norm_backward(const ae_exec *e, float *dx, float *dgamma, float *dbeta,
+                                   const float *dy, const float *x, const float *mean,
+                                   const float *rstd, const float *gamma, int groups,
+                                   int per_channel, int B, int C, int P)
+{
+    ae__norms t = ae__norm_of(x, gamma, NULL, B, C, P);
+    t.dx = dx;
+    t.dgamma = dgamma;
+    t.dbeta = dbeta;
+    t.dy = dy;
+    t.in_mean = mean;
+    t.in_rstd = rstd;
+    t.groups = (size_t)groups;
+    t.per_channel = per_channel;
+    if (dx) ae__norm_run(e, &t, ae__group_norm_grad_job, t.B * t.groups, t.C / t.groups * t.P);
+    if (!dgamma && !dbeta) return;
+    if (per_channel && P > 1)
+        ae__norm_run(e, &t, ae__group_norm_channel_job, t.C, t.B * t.P);
+    else
+        ae__norm_run(e, &t, ae__group_norm_element_job, (t.C * t.P + 15) / 16, 16 * t.B);
+}
+#endif
+
+/* ---------------------------------------------------------------------------
+   >>noise   dropout and noise, the same for any split of a batch             */
+
+#define AE__NOISE_CHUNK 256         // draws held at a time
+
+typedef struct ae__noise {
+    float *y, *mask;                // mask may be NULL but for dropout
+    const float *x;
+    float a;                        // probability or deviation
+    float low, high;
+    size_t group, first, n, piece;
+    ae_random r;
+} ae__noise;
+
+// Draws from `i` on: uniform or normal, at most a chunk and none beyond the end of the piece.
+static size_t ae__noise_draw(const ae__noise *t, float *drawn, size_t i, size_t end, int normal)
+{
+    size_t n = ae__min(AE__NOISE_CHUNK, end - i);
+    if (normal) ae_random_normal(drawn, n, t->first + i, t->r);
+    else ae_random_uniform(drawn, n, t->first + i, t->r);
+    return n;
+}
+
+static ae__noise ae__noise_of(float *y, float *mask, const float *x, float a, size_t first,
+                              ae_random r, size_t n)
+{
+    ae__noise t;
+    memset(&t, 0, sizeof t);
+    t.y = y;
+    t.mask = mask;
+    t.x = x;
+    t.a = a;
+    t.first = first;
+    t.r = r;
+    t.n = n;
+    t.group = 1;
+    return t;
+}
+
+// n, first and piece count draws, of one group of elements each.
+static void ae__noise_run(const ae_exec *e, ae__noise *t, ae_job *job)
+{
+    t->piece = ae__units(t->n, t->group);
+    ae__parallel(e, (int)((t->n + t->piece - 1) / t->piece), job, t);
+}
+
+static void ae__dropout_job(void *arg, int task)
+{
+    const ae__noise *t = (const ae__noise *)arg;
+    size_t i = (size_t)task * t->piece, end = ae__min(t->n, i + t->piece), n;
+    float u[AE__NOISE_CHUNK], scale = 1.0f / (1.0f - t->a);
+    for (; i < end; i += n) {
+        n = ae__noise_draw(t, u, i, end, 0);
+        for (size_t k = 0; k < n; k++) {
+            float keep = u[k] >= t->a ? scale : 0.0f;
+            for (size_t j = (i + k) * t->group; j < (i + k + 1) * t->group; j++) {
+                t->y[j] = t->x[j] * keep;
+                t->mask[j] = keep;
+            }
+        }
+    }
+}
+
+AE_API void ae_dropout_forward(const ae_exec *e, float *y, float *mask, const float *x, float p,
+                               size_t group, size_t first, ae_random r, size_t n)
+{
+    ae__noise t = ae__noise_of(y, mask, x, p, first / group, r, n / group);
+    t.group = group;
+    ae__noise_run(e, &t, ae__dropout_job);
+}
+
+#ifndef AE_NO_TRAIN
+static void ae__dropout_grad_job(void *arg, int task)
+{
+    const ae__flat *f = (const ae__flat *)arg;
+    size_t i = (size_t)task * f->piece, end = ae__min(f->n, i + f->piece);
+    for (; i < end; i++)
+        f->out[i] = f->dy[i] * f->y[i];
+}
+
+AE_API void ae_dropout_backward(const ae_exec *e, float *dx, const float *dy, const float *mask,
+                                size_t n)
+{
+    // y = x mask:   dx = dy mask
+    ae__flat f = ae__flat_of(e, n);
+    f.out = dx;
+    f.dy = dy;
+    f.y = mask;
+    ae__parallel(e, ae__pieces(n), ae__dropout_grad_job, &f);
+}
+#endif
+
+static void ae__gaussian_noise_job(void *arg, int task)
+{
+    const ae__noise *t = (const ae__noise *)arg;
+    size_t i = (size_t)task * t->piece, end = ae__min(t->n, i + t->piece), n;
+    float low = t->low, high = t->high;
+    int hold = low < high;
+    float z[AE__NOISE_CHUNK];
+    for (; i < end; i += n) {
+        n = ae__noise_draw(t, z, i, end, 1);
+        for (size_t k = 0; k < n; k++)
+            z[k] = t->x[i + k] + t->a * z[k];
+        for (size_t k = 0; t->mask && k < n; k++)
+            t->mask[i + k] = hold && ((z[k] < low) | (z[k] > high)) ? 0.0f : 1.0f;
+        for (size_t k = 0; hold && k < n; k++)          // two selections: NaN stays NaN
+            z[k] = low > z[k] ? low : z[k];
+        for (size_t k = 0; hold && k < n; k++)
+            z[k] = high < z[k] ? high : z[k];
+        memcpy(t->y + i, z, n * sizeof *z);
+    }
+}
+
+AE_API void ae_gaussian_noise_forward(const ae_exec *e, float *y, float *mask, const float *x,
+                                      float deviation, float low, float high, size_t first,
+                                      ae_random r, size_t n)
+{
+    ae__noise t = ae__noise_of(y, mask, x, deviation, first, r, n);
+    t.low = low;
+    t.high = high;
+    ae__noise_run(e, &t, ae__gaussian_noise_job);
+}
+
+// Some elements are replaced: by low for the lower half of the probability, by high for the rest.
+static void ae__replace_job(void *arg, int task)
+{
+    const ae__noise *t = (const ae__noise *)arg;
+    size_t i = (size_t)task * t->piece, end = ae__min(t->n, i + t->piece), n;
+    float u[AE__NOISE_CHUNK];
+    for (; i < end; i += n) {
+        n = ae__noise_draw(t, u, i, end, 0);
+        for (size_t k = 0; k < n; k++) {
+            float with = u[k] < 0.5f * t->a ? t->low : t->high;
+            int keep = u[k] >= t->a;
+            t->y[i + k] = keep ? t->x[i + k] : with;
+            if (t->mask) t->mask[i + k] = keep ? 1.0f : 0.0f;
+        }
+    }
+}
+
+AE_API void ae_mask_noise_forward(const ae_exec *e, float *y, float *mask, const float *x, float p,
+                                  size_t first, ae_random r, size_t n)
+{
+    ae__noise t = ae__noise_of(y, mask, x, p, first, r, n);
+    ae__noise_run(e, &t, ae__replace_job);
+}
+
+AE_API void ae_salt_pepper_forward(const ae_exec *e, float *y, float *mask, const float *x,
+                                   float p, float low, float high, size_t first, ae_random r,
+                                   size_t n)
+{
+    ae__noise t = ae__noise_of(y, mask, x, p, first, r, n);
+    t.low = low;
+    t.high = high;
+    ae__noise_run(e, &t, ae__replace_job);
+}
+
+#ifndef AE_NO_TRAIN
 /* ---------------------------------------------------------------------------
    >>loss   one number from a prediction and a target                         */
 
@@ -2940,6 +4813,11 @@ AE_API void ae_init_fill(float *w, size_t n, ae_init init, int fan_in, int fan_o
         w[i] = (normal ? w[i] : 2.0f * w[i] - 1.0f) * b + a;
 }
 
+static float ae__or(float value, float otherwise)
+{
+    return value != 0.0f ? value : otherwise;
+}
+
 #ifndef AE_NO_TRAIN
 AE_API int ae_optim_states(const ae_optim *o)
 {
@@ -2951,11 +4829,6 @@ AE_API int ae_optim_states(const ae_optim *o)
     case AE_ADAMW:
     default:         return 2;
     }
-}
-
-static float ae__or(float value, float otherwise)
-{
-    return value != 0.0f ? value : otherwise;
 }
 
 static float ae__optim_lr(const ae_optim *o)
@@ -3125,6 +4998,7 @@ struct ae_param {
     int fan_in, fan_out, index;
     size_t count;               // elements
     size_t at;                  // floats from the start of PARAM, and of GRAD
+    int untrained;              // running statistics: behind the others, without a gradient
     ae_init init;
 };
 
@@ -3136,6 +5010,10 @@ typedef struct ae__span {
 } ae__span;
 
 enum { AE__INFER_VALUE, AE__TRAIN_VALUE, AE__GRADIENT, AE__SPANS };
+enum { AE__KEPT = 1, AE__KEPT_IN_TRAINING };
+enum { AE__DROPOUT, AE__GAUSSIAN, AE__MASKING, AE__SALT_PEPPER, AE__NOISES };
+
+#define AE__STREAM_NOISE 0x4e000000u    /* plus the tensor's id; parameters' begin at 1 */
 
 typedef struct ae__op {
     const char *name;
@@ -3153,8 +5031,18 @@ struct ae_tensor {
     ae_param *weight, *bias;
     char name[AE__NAME_MAX];
     int id, c, h, w;
-    int kind;                   // ae_act or ae_loss_kind
-    float a;                    // its parameter
+    int kind;                   // ae_act, ae_loss_kind, ae_upsample_kind, AE__DROPOUT, ...
+    float a;                    // its parameter: slope, delta, probability, momentum, ...
+    ae_conv conv;
+    ae_pool pool;
+    int side[4];                // pad2d: top, bottom, left, right
+    ae_param *running[2];       // batch_norm: mean and variance
+    float eps;                  // of normalisations
+    int groups, per_channel;
+    float low, high;            // of noise; group: neighbours that share a draw
+    size_t group;
+    int noise_always, noise_fixed;
+    int kept;                   // AE__KEPT: not a value but what a backward pass needs
     int loss;                   // number among the losses, or -1
     ae_reduction reduction;
     int is_input, minimized, monitored;
@@ -3185,6 +5073,7 @@ struct ae_model {
     ae_param *first_param, *last_param;
     int tensors, params, losses;
     size_t param_floats;        // of PARAM, padding included
+    size_t trained_floats;      // of these, what has a gradient
     ae_exec exec;
     int own_scratch;            // nonzero: exec.scratch is ours to set
     int optim_states;
@@ -3192,6 +5081,8 @@ struct ae_model {
     ae_mode mode;
     int training;               // nonzero during ae_forward: noise is on
     int forward_n;              // samples of the last ae_forward, 0: none
+    size_t sample;              // where in its step or pass the batch begins: noise depends on it
+    size_t *rows;               // where in its dataset each sample stands, for fixed noise
     unsigned char *segment[AE_SEG_COUNT];
     size_t bytes[AE_SEG_COUNT];
     unsigned char *needed, *ready;      // per tensor: to be computed; gradient has a first part
@@ -3373,6 +5264,127 @@ static ae_status ae__reshape_forward(ae_model *m, const ae_tensor *t, int n)
     return AE_SUCCESS;
 }
 
+// A tensor's picture: what the layers of pictures are called with.
+#define AE__CHW(t) (t)->c, (t)->h, (t)->w
+
+static ae_status ae__conv2d_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    AE__OP(m, conv2d_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]),
+                               ae__weights(m, t->weight), ae__weights(m, t->bias), &t->conv, n,
+                               AE__CHW(t->in[0]), t->c));
+    return AE_SUCCESS;
+}
+
+static ae_status ae__conv_transpose2d_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    AE__OP(m, conv_transpose2d_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]),
+                                         ae__weights(m, t->weight), ae__weights(m, t->bias),
+                                         &t->conv, n, AE__CHW(t->in[0]), t->c));
+    return AE_SUCCESS;
+}
+
+// The second input of these is a tensor that holds what the backward pass needs.
+static int32_t *ae__index(const ae_model *m, const ae_tensor *t)
+{
+    return (int32_t *)(void *)ae__value(m, t->in[1]);
+}
+
+static ae_status ae__max_pool2d_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    AE__OP(m, max_pool2d_forward, (&m->exec, ae__value(m, t), ae__index(m, t),
+                                   ae__value(m, t->in[0]), &t->pool, n, AE__CHW(t->in[0])));
+    return AE_SUCCESS;
+}
+
+static ae_status ae__max_unpool2d_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    AE__OP(m, max_unpool2d_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]),
+                                     ae__index(m, t), n, AE__CHW(t->in[0]), t->h, t->w));
+    return AE_SUCCESS;
+}
+
+static ae_status ae__avg_pool2d_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    AE__OP(m, avg_pool2d_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]), &t->pool, n,
+                                   AE__CHW(t->in[0])));
+    return AE_SUCCESS;
+}
+
+static ae_status ae__upsample2d_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    AE__OP(m, upsample2d_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]),
+                                   (ae_upsample_kind)t->kind, n, AE__CHW(t->in[0]), t->h, t->w));
+    return AE_SUCCESS;
+}
+
+static ae_status ae__pad2d_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    AE__OP(m, pad2d_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]), t->side[0],
+                              t->side[1], t->side[2], t->side[3], t->a, n, AE__CHW(t->in[0])));
+    return AE_SUCCESS;
+}
+
+// Mean and 1/deviation of training, behind each other.
+static ae_status ae__batch_norm_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    float *stats = ae__value(m, t->in[1]), *x = ae__value(m, t->in[0]);
+    float *run_mean = ae__weights(m, t->running[0]), *run_var = ae__weights(m, t->running[1]);
+    float *gamma = ae__weights(m, t->weight), *beta = ae__weights(m, t->bias);
+    int pixels = t->h * t->w;
+    if (!m->training)
+        AE__OP(m, batch_norm_infer, (&m->exec, ae__value(m, t), run_mean, run_var, x, gamma, beta,
+                                     t->eps, n, t->c, pixels));
+    else if ((size_t)n * (size_t)pixels < 2)
+        return ae__report(m, AE_E_SHAPE, "%s: a batch of 1 with one value a channel has no "
+                          "deviation: train with batches of at least 2, the last one too", t->name);
+    else
+        AE__OP(m, batch_norm_forward, (&m->exec, ae__value(m, t), stats, stats + t->c, run_mean,
+                                       run_var, x, gamma, beta, t->a, t->eps, n, t->c, pixels));
+    return AE_SUCCESS;
+}
+
+static ae_status ae__group_norm_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    float *stats = ae__value(m, t->in[1]);
+    AE__OP(m, group_norm_forward, (&m->exec, ae__value(m, t), stats, stats + n * t->groups,
+                                   ae__value(m, t->in[0]), ae__weights(m, t->weight),
+                                   ae__weights(m, t->bias), t->eps, t->groups, t->per_channel, n,
+                                   t->c, t->h * t->w));
+    return AE_SUCCESS;
+}
+
+/* Noise draws element by element of a sample, from where the sample stands: in the step, or, for
+   fixed noise, in its dataset. Off outside training unless it is meant for always. */
+static ae_status ae__noise_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    size_t size = ae__size(t);
+    int on = m->training || t->noise_always;
+    ae_random r;
+    r.seed = m->seed;
+    r.stream = AE__STREAM_NOISE + (uint32_t)t->id;
+    r.step = t->noise_fixed ? 0 : m->training ? ae__state_of(m)->steps + 1 : UINT64_MAX;
+    for (size_t i = 0; i < (size_t)n; i++) {
+        float *y = ae__value(m, t) + i * size, *x = ae__value(m, t->in[0]) + i * size;
+        float *mask = t->has_grad && m->mode == AE_TRAIN ? ae__value(m, t->in[1]) + i * size : NULL;
+        size_t first = (t->noise_fixed ? m->rows[i] : m->sample + i) * size;
+        if (!on)
+            memcpy(y, x, size * sizeof *y);
+        else if (t->kind == AE__DROPOUT)
+            AE__OP(m, dropout_forward, (&m->exec, y, mask, x, t->a, t->group, first, r, size));
+        else if (t->kind == AE__GAUSSIAN)
+            AE__OP(m, gaussian_noise_forward, (&m->exec, y, mask, x, t->a, t->low, t->high, first,
+                                               r, size));
+        else if (t->kind == AE__MASKING)
+            AE__OP(m, mask_noise_forward, (&m->exec, y, mask, x, t->a, first, r, size));
+        else
+            AE__OP(m, salt_pepper_forward, (&m->exec, y, mask, x, t->a, t->low, t->high, first, r,
+                                            size));
+        for (size_t j = 0; mask && !on && j < size; j++)
+            mask[j] = 1.0f;
+    }
+    return AE_SUCCESS;
+}
+
 #ifdef AE_NO_TRAIN
 #define AE__BOTH(name) ae__##name##_forward, NULL
 #else
@@ -3416,6 +5428,86 @@ static void ae__reshape_backward(ae_model *m, const ae_tensor *t, int n, const f
                                  float *const d[2])
 {
     AE__OP(m, add_backward, (&m->exec, d[0], NULL, dy, (size_t)n * ae__size(t)));
+}
+
+static void ae__conv2d_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                                float *const d[2])
+{
+    AE__OP(m, conv2d_backward, (&m->exec, d[0], ae__weight_grads(m, t->weight),
+                                ae__weight_grads(m, t->bias), dy, ae__value(m, t->in[0]),
+                                ae__weights(m, t->weight), &t->conv, n, AE__CHW(t->in[0]), t->c));
+}
+
+static void ae__conv_transpose2d_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                                          float *const d[2])
+{
+    AE__OP(m, conv_transpose2d_backward, (&m->exec, d[0], ae__weight_grads(m, t->weight),
+                                          ae__weight_grads(m, t->bias), dy,
+                                          ae__value(m, t->in[0]), ae__weights(m, t->weight),
+                                          &t->conv, n, AE__CHW(t->in[0]), t->c));
+}
+
+static void ae__max_pool2d_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                                    float *const d[2])
+{
+    AE__OP(m, max_pool2d_backward, (&m->exec, d[0], dy, ae__index(m, t), n, AE__CHW(t->in[0]),
+                                    t->h, t->w));
+}
+
+static void ae__max_unpool2d_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                                      float *const d[2])
+{
+    AE__OP(m, max_unpool2d_backward, (&m->exec, d[0], dy, ae__index(m, t), n,
+                                      AE__CHW(t->in[0]), t->h, t->w));
+}
+
+static void ae__avg_pool2d_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                                    float *const d[2])
+{
+    AE__OP(m, avg_pool2d_backward, (&m->exec, d[0], dy, &t->pool, n, AE__CHW(t->in[0])));
+}
+
+static void ae__upsample2d_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                                    float *const d[2])
+{
+    AE__OP(m, upsample2d_backward, (&m->exec, d[0], dy, (ae_upsample_kind)t->kind, n,
+                                    AE__CHW(t->in[0]), t->h, t->w));
+}
+
+static void ae__pad2d_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                               float *const d[2])
+{
+    AE__OP(m, pad2d_backward, (&m->exec, d[0], dy, t->side[0], t->side[1], t->side[2], t->side[3],
+                               n, AE__CHW(t->in[0])));
+}
+
+static void ae__batch_norm_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                                    float *const d[2])
+{
+    const float *stats = ae__value(m, t->in[1]);
+    AE__OP(m, batch_norm_backward, (&m->exec, d[0], ae__weight_grads(m, t->weight),
+                                    ae__weight_grads(m, t->bias), dy, ae__value(m, t->in[0]),
+                                    stats, stats + t->c, ae__weights(m, t->weight), n, t->c,
+                                    t->h * t->w));
+}
+
+static void ae__group_norm_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                                    float *const d[2])
+{
+    const float *stats = ae__value(m, t->in[1]);
+    AE__OP(m, group_norm_backward, (&m->exec, d[0], ae__weight_grads(m, t->weight),
+                                    ae__weight_grads(m, t->bias), dy, ae__value(m, t->in[0]),
+                                    stats, stats + n * t->groups, ae__weights(m, t->weight),
+                                    t->groups, t->per_channel, n, t->c, t->h * t->w));
+}
+
+// Every noise multiplies with its mask.
+static void ae__noise_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                               float *const d[2])
+{
+    if (d[0])
+        AE__OP(m, dropout_backward, (&m->exec, d[0], dy, ae__value(m, t->in[1]),
+                                     (size_t)n * ae__size(t)));
 }
 
 // Which value a BCE refused, in a sentence.
@@ -3487,6 +5579,21 @@ static const ae__op ae__op_softmax = {"softmax", AE__BOTH(softmax), 0};
 static const ae__op ae__op_add = {"add", AE__BOTH(add), 0};
 static const ae__op ae__op_concat = {"concat", AE__BOTH(concat), 0};
 static const ae__op ae__op_reshape = {"reshape", AE__BOTH(reshape), 0};
+static const ae__op ae__op_kept = {"kept", NULL, NULL, 0};
+static const ae__op ae__op_conv2d = {"conv2d", AE__BOTH(conv2d), 0};
+static const ae__op ae__op_conv_transpose2d = {"conv_transpose2d", AE__BOTH(conv_transpose2d), 0};
+static const ae__op ae__op_max_pool2d = {"max_pool2d", AE__BOTH(max_pool2d), 0};
+static const ae__op ae__op_avg_pool2d = {"avg_pool2d", AE__BOTH(avg_pool2d), 0};
+static const ae__op ae__op_max_unpool2d = {"max_unpool2d", AE__BOTH(max_unpool2d), 0};
+static const ae__op ae__op_upsample2d = {"upsample2d", AE__BOTH(upsample2d), 0};
+static const ae__op ae__op_pad2d = {"pad2d", AE__BOTH(pad2d), 0};
+static const ae__op ae__op_batch_norm = {"batch_norm", AE__BOTH(batch_norm), 0};
+static const ae__op ae__op_layer_norm = {"layer_norm", AE__BOTH(group_norm), 0};
+static const ae__op ae__op_group_norm = {"group_norm", AE__BOTH(group_norm), 0};
+static const ae__op ae__op_noise[AE__NOISES] = {
+    {"dropout", AE__BOTH(noise), 0}, {"gaussian_noise", AE__BOTH(noise), 0},
+    {"mask_noise", AE__BOTH(noise), 0}, {"salt_pepper", AE__BOTH(noise), 0}
+};
 static const ae__op ae__op_activation[AE_ACT_COUNT] = {      // in the order of ae_act
     {"identity", AE__BOTH(activation), 0},  {"relu", AE__BOTH(activation), 0},
     {"leaky_relu", AE__BOTH(activation), 0}, {"elu", AE__BOTH(activation), 0},
@@ -3792,6 +5899,573 @@ AE_API ae_tensor *ae_flatten(ae_tensor *x)
     return x ? ae_reshape(x, (int)ae__size(x), 1, 1) : NULL;
 }
 
+static int ae__bad_number(float x)
+{
+    return !ae__finite(x) || x < 0.0f;
+}
+
+// ---- pictures
+
+static ae_tensor *ae__number_mistake(ae_tensor *x, const char *op, const char *what, int value,
+                                     int least)
+{
+    char name[AE__NAME_MAX];
+    ae__auto_name(x->model, op, name);
+    return ae__mistake(x->model, AE_E_ARG, "%s: input %dx%dx%d: %s is %d, it must be at least %d",
+                       name, AE__CHW(x), what, value, least);
+}
+
+// Kernel, stride and the like of one side: nonzero when one of them cannot be.
+static int ae__bad_window(ae_tensor *x, const char *op, int kernel, int stride, int pad,
+                          int dilation)
+{
+    if (kernel < 1)
+        return ae__number_mistake(x, op, "the kernel", kernel, 1) == NULL;
+    if (stride < 1)
+        return ae__number_mistake(x, op, "the stride", stride, 1) == NULL;
+    if (pad < 0)
+        return ae__number_mistake(x, op, "the padding", pad, 0) == NULL;
+    if (dilation < 1)
+        return ae__number_mistake(x, op, "the dilation", dilation, 1) == NULL;
+    return 0;
+}
+
+// The kernel reaches beyond the padded input: says by how much, and what would fit.
+static ae_tensor *ae__too_large(ae_tensor *x, const char *op, int kh, int kw, int ph, int pw,
+                                int dh, int dw)
+{
+    char name[AE__NAME_MAX];
+    ae__auto_name(x->model, op, name);
+    int reach_h = dh * (kh - 1) + 1, reach_w = dw * (kw - 1) + 1;
+    int lack_h = reach_h - x->h - 2 * ph, lack_w = reach_w - x->w - 2 * pw;
+    return ae__mistake(x->model, AE_E_SHAPE, "%s: input %dx%dx%d, kernel %dx%d reaching over "
+                       "%dx%d, padding %dx%d: the kernel is larger than the padded input; "
+                       "padding %dx%d would fit", name, AE__CHW(x), kh, kw, reach_h, reach_w, ph,
+                       pw,
+                       lack_h > 0 ? ph + (lack_h + 1) / 2 : ph,
+                       lack_w > 0 ? pw + (lack_w + 1) / 2 : pw);
+}
+
+// What convolution and its transpose ask of their options.
+static int ae__conv_check(ae_tensor *x, const char *op, int out, const ae_conv *g)
+{
+    if (out < 1)
+        return ae__number_mistake(x, op, "the number of output channels", out, 1) == NULL;
+    if (ae__bad_window(x, op, g->kernel_h, g->stride_h, g->pad_h, g->dilation_h)
+        || ae__bad_window(x, op, g->kernel_w, g->stride_w, g->pad_w, g->dilation_w))
+        return 1;
+    if (g->groups < 1 || x->c % g->groups || out % g->groups)
+        return ae__mistake(x->model, AE_E_SHAPE, "%s of %s (%dx%dx%d): %d groups do not divide %d "
+                           "input and %d output channels", op, x->name, AE__CHW(x), g->groups,
+                           x->c, out) == NULL;
+    return 0;
+}
+
+// Weight (a, b/groups, kh, kw) and bias of a convolution; fan_in as PyTorch counts it.
+static ae_tensor *ae__conv_params(ae_tensor *t, int a, int b)
+{
+    const ae_conv *g = &t->conv;
+    size_t window = ae__sat_mul((size_t)g->kernel_h, (size_t)g->kernel_w);
+    size_t columns = ae__sat_mul((size_t)(b / g->groups), window);
+    if (ae__sat_mul(columns, (size_t)a) > 0x7fffffff)
+        return ae__mistake(t->model, AE_E_SHAPE, "%s: more than 2^31 weights", t->name);
+    int fan_in = (int)columns, fan_out = (int)(window * (size_t)(a / g->groups));
+    t->weight = ae__param(t, "weight", a, (int)columns, fan_in, fan_out);
+    if (t->weight) {
+        const int shape[4] = {a, b / g->groups, g->kernel_h, g->kernel_w};
+        memcpy(t->weight->shape, shape, sizeof shape);
+        t->weight->dims = 4;
+    }
+    if (t->weight && !g->no_bias)
+        t->bias = ae__param(t, "bias", t->c, 0, fan_in, fan_out);
+    return t->weight && (t->bias || g->no_bias) ? t : NULL;
+}
+
+AE_API ae_tensor *ae_conv2d_with(ae_tensor *x, int out, const ae_conv *o)
+{
+    if (x == NULL)
+        return NULL;
+    ae_conv g = ae_conv_defaults(o);
+    if (ae__conv_check(x, "conv2d", out, &g))
+        return NULL;
+    int h = ae_conv_size(x->h, g.kernel_h, g.stride_h, g.pad_h, g.dilation_h);
+    int w = ae_conv_size(x->w, g.kernel_w, g.stride_w, g.pad_w, g.dilation_w);
+    if (h < 1 || w < 1)
+        return ae__too_large(x, "conv2d", g.kernel_h, g.kernel_w, g.pad_h, g.pad_w, g.dilation_h,
+                             g.dilation_w);
+    ae_tensor *t = ae__tensor(x->model, &ae__op_conv2d, x, NULL, out, h, w);
+    if (t == NULL)
+        return NULL;
+    t->conv = g;
+    return ae__conv_params(t, out, x->c);
+}
+
+AE_API ae_tensor *ae_conv_transpose2d_with(ae_tensor *x, int out, const ae_conv *o)
+{
+    if (x == NULL)
+        return NULL;
+    ae_conv g = ae_conv_defaults(o);
+    if (ae__conv_check(x, "conv_transpose2d", out, &g))
+        return NULL;
+    // PyTorch's rule: output padding below the stride or below the dilation.
+    int most_h = g.stride_h > g.dilation_h ? g.stride_h : g.dilation_h;
+    int most_w = g.stride_w > g.dilation_w ? g.stride_w : g.dilation_w;
+    if (g.output_pad_h < 0 || g.output_pad_w < 0 || g.output_pad_h >= most_h
+        || g.output_pad_w >= most_w)
+        return ae__mistake(x->model, AE_E_ARG, "conv_transpose2d of %s (%dx%dx%d): output padding "
+                           "%dx%d must be at least 0 and below the stride %dx%d", x->name,
+                           AE__CHW(x), g.output_pad_h, g.output_pad_w, g.stride_h, g.stride_w);
+    int h = ae_conv_transpose_size(x->h, g.kernel_h, g.stride_h, g.pad_h, g.dilation_h,
+                                   g.output_pad_h);
+    int w = ae_conv_transpose_size(x->w, g.kernel_w, g.stride_w, g.pad_w, g.dilation_w,
+                                   g.output_pad_w);
+    if (h < 1 || w < 1)
+        return ae__mistake(x->model, AE_E_SHAPE, "conv_transpose2d of %s: input %dx%dx%d, kernel "
+                           "%dx%d, padding %dx%d: nothing is left of the output; less padding "
+                           "would fit", x->name, AE__CHW(x), g.kernel_h, g.kernel_w, g.pad_h,
+                           g.pad_w);
+    ae_tensor *t = ae__tensor(x->model, &ae__op_conv_transpose2d, x, NULL, out, h, w);
+    if (t == NULL)
+        return NULL;
+    t->conv = g;
+    return ae__conv_params(t, x->c, out);
+}
+
+// The options of the short forms, where 0 is not the default but a slip.
+static int ae__square_conv(ae_tensor *x, const char *op, ae_conv *g, int kernel, int stride,
+                           int pad, int output_pad)
+{
+    memset(g, 0, sizeof *g);
+    g->kernel_h = kernel;
+    g->stride_h = stride;
+    g->pad_h = g->pad_w = pad;
+    g->output_pad_h = g->output_pad_w = output_pad;
+    return x == NULL || ae__bad_window(x, op, kernel, stride, pad, 1);
+}
+
+AE_API ae_tensor *ae_conv2d(ae_tensor *x, int out, int kernel, int stride, int pad)
+{
+    ae_conv g;
+    return ae__square_conv(x, "conv2d", &g, kernel, stride, pad, 0) ? NULL
+                                                                  : ae_conv2d_with(x, out, &g);
+}
+
+AE_API ae_tensor *ae_conv_transpose2d(ae_tensor *x, int out, int kernel, int stride, int pad,
+                                      int output_pad)
+{
+    ae_conv g;
+    return ae__square_conv(x, "conv_transpose2d", &g, kernel, stride, pad, output_pad)
+         ? NULL : ae_conv_transpose2d_with(x, out, &g);
+}
+
+AE_API ae_tensor *ae_conv1d(ae_tensor *x, int out, int kernel, int stride, int pad)
+{
+    ae_conv g;
+    if (x && x->h != 1)
+        return ae__mistake(x->model, AE_E_SHAPE, "conv1d of %s: %dx%dx%d is %d rows high; it works "
+                           "on (c,1,length)", x->name, AE__CHW(x), x->h);
+    if (ae__square_conv(x, "conv1d", &g, kernel, stride, pad, 0))
+        return NULL;
+    g.kernel_w = kernel;
+    g.stride_w = stride;
+    g.kernel_h = g.stride_h = 1;
+    g.pad_h = 0;
+    return ae_conv2d_with(x, out, &g);
+}
+
+// A tensor that keeps what the backward pass of `op` on x needs; its name tells.
+static ae_tensor *ae__kept(ae_tensor *x, int c, int h, int w, int in_training_only)
+{
+    ae_tensor *t = ae__tensor(x->model, &ae__op_kept, NULL, NULL, c, h, w);
+    if (t)
+        t->kept = in_training_only ? AE__KEPT_IN_TRAINING : AE__KEPT;
+    return t;
+}
+
+static ae_tensor *ae__pool(ae_tensor *x, const ae__op *op, const ae_pool *o)
+{
+    if (x == NULL)
+        return NULL;
+    ae_pool g = ae_pool_defaults(o);
+    if (ae__bad_window(x, op->name, g.kernel_h, g.stride_h, g.pad_h, g.dilation_h)
+        || ae__bad_window(x, op->name, g.kernel_w, g.stride_w, g.pad_w, g.dilation_w))
+        return NULL;
+    if (g.pad_h > g.kernel_h / 2 || g.pad_w > g.kernel_w / 2)
+        return ae__mistake(x->model, AE_E_ARG, "%s of %s: padding %dx%d is more than half the "
+                           "kernel %dx%d", op->name, x->name, g.pad_h, g.pad_w, g.kernel_h,
+                           g.kernel_w);
+    int h = ae_conv_size(x->h, g.kernel_h, g.stride_h, g.pad_h, g.dilation_h);
+    int w = ae_conv_size(x->w, g.kernel_w, g.stride_w, g.pad_w, g.dilation_w);
+    if (h < 1 || w < 1)
+        return ae__too_large(x, op->name, g.kernel_h, g.kernel_w, g.pad_h, g.pad_w, g.dilation_h,
+                             g.dilation_w);
+    int max = op == &ae__op_max_pool2d;
+    ae_tensor *index = max ? ae__kept(x, x->c, h, w, 0) : NULL;
+    ae_tensor *t = index || !max ? ae__tensor(x->model, op, x, index, x->c, h, w) : NULL;
+    if (t)
+        t->pool = g;
+    return t;
+}
+
+AE_API ae_tensor *ae_max_pool2d_with(ae_tensor *x, const ae_pool *o)
+{
+    return ae__pool(x, &ae__op_max_pool2d, o);
+}
+
+AE_API ae_tensor *ae_avg_pool2d_with(ae_tensor *x, const ae_pool *o)
+{
+    return ae__pool(x, &ae__op_avg_pool2d, o);
+}
+
+static ae_tensor *ae__square_pool(ae_tensor *x, const ae__op *op, int kernel)
+{
+    ae_pool g;
+    memset(&g, 0, sizeof g);
+    g.kernel_h = kernel;
+    return ae__pool(x, op, &g);
+}
+
+AE_API ae_tensor *ae_max_pool2d(ae_tensor *x, int kernel)
+{
+    return ae__square_pool(x, &ae__op_max_pool2d, kernel);
+}
+
+AE_API ae_tensor *ae_avg_pool2d(ae_tensor *x, int kernel)
+{
+    return ae__square_pool(x, &ae__op_avg_pool2d, kernel);
+}
+
+AE_API ae_tensor *ae_global_avg_pool(ae_tensor *x)
+{
+    ae_pool g;
+    memset(&g, 0, sizeof g);
+    g.kernel_h = x ? x->h : 1;
+    g.kernel_w = x ? x->w : 1;
+    return ae__pool(x, &ae__op_avg_pool2d, &g);
+}
+
+AE_API ae_tensor *ae_max_unpool2d(ae_tensor *x, const ae_tensor *pool)
+{
+    if (x == NULL)
+        return NULL;
+    if (pool == NULL || pool->op != &ae__op_max_pool2d || pool->model != x->model)
+        return ae__mistake(x->model, AE_E_ARG, "max_unpool2d of %s: %s is not a max_pool2d of this "
+                           "model", x->name, pool ? pool->name : "NULL");
+    if (x->c != pool->c || x->h != pool->h || x->w != pool->w)
+        return ae__mistake(x->model, AE_E_SHAPE, "max_unpool2d of %s: %dx%dx%d, but %s gave "
+                           "%dx%dx%d", x->name, AE__CHW(x), pool->name, AE__CHW(pool));
+    return ae__tensor(x->model, &ae__op_max_unpool2d, x, pool->in[1], AE__CHW(pool->in[0]));
+}
+
+AE_API ae_tensor *ae_resize(ae_tensor *x, ae_upsample_kind kind, int h, int w)
+{
+    if (x && kind != AE_NEAREST && kind != AE_BILINEAR)
+        return ae__mistake(x->model, AE_E_ARG, "upsample2d of %s: there is no kind %d", x->name,
+                           (int)kind);
+    ae_tensor *t = x ? ae__tensor(x->model, &ae__op_upsample2d, x, NULL, x->c, h, w) : NULL;
+    if (t)
+        t->kind = (int)kind;
+    return t;
+}
+
+static ae_tensor *ae__upsample(ae_tensor *x, ae_upsample_kind kind, int factor)
+{
+    if (x == NULL)
+        return NULL;
+    if (factor < 1)
+        return ae__number_mistake(x, "upsample2d", "the factor", factor, 1);
+    if (ae__sat_mul((size_t)factor, (size_t)(x->h > x->w ? x->h : x->w)) > 0x7fffffff)
+        return ae__mistake(x->model, AE_E_SHAPE, "upsample2d of %s: %d times %dx%d is too large",
+                           x->name, factor, x->h, x->w);
+    return ae_resize(x, kind, x->h * factor, x->w * factor);
+}
+
+AE_API ae_tensor *ae_upsample_nearest(ae_tensor *x, int factor)
+{
+    return ae__upsample(x, AE_NEAREST, factor);
+}
+
+AE_API ae_tensor *ae_upsample_bilinear(ae_tensor *x, int factor)
+{
+    return ae__upsample(x, AE_BILINEAR, factor);
+}
+
+AE_API ae_tensor *ae_pad2d(ae_tensor *x, int top, int bottom, int left, int right, float value)
+{
+    if (x == NULL)
+        return NULL;
+    double h = (double)x->h + top + bottom, w = (double)x->w + left + right;
+    if (!(h >= 1 && w >= 1 && h < 1e9 && w < 1e9) || !ae__finite(value))
+        return ae__mistake(x->model, AE_E_SHAPE, "pad2d of %s (%dx%dx%d) by %d, %d, %d, %d: "
+                           "nothing is left, or too much", x->name, AE__CHW(x), top, bottom, left,
+                           right);
+    ae_tensor *t = ae__tensor(x->model, &ae__op_pad2d, x, NULL, x->c, (int)h, (int)w);
+    if (t) {
+        const int side[4] = {top, bottom, left, right};
+        memcpy(t->side, side, sizeof side);
+        t->a = value;
+    }
+    return t;
+}
+
+AE_API ae_tensor *ae_crop2d(ae_tensor *x, int top, int bottom, int left, int right)
+{
+    if (x && (top < 0 || bottom < 0 || left < 0 || right < 0))
+        return ae__mistake(x->model, AE_E_ARG, "crop2d of %s by %d, %d, %d, %d: none may be "
+                           "negative", x->name, top, bottom, left, right);
+    return ae_pad2d(x, -top, -bottom, -left, -right, 0.0f);
+}
+
+// ---- normalisation and noise
+
+// gamma = 1 and beta = 0, `count` each, of shape (c) or, for layer_norm, (c,h,w).
+static ae_tensor *ae__affine(ae_tensor *t, int count)
+{
+    t->weight = ae__param(t, "weight", count, 0, 1, 1);
+    t->bias = t->weight ? ae__param(t, "bias", count, 0, 1, 1) : NULL;
+    if (t->bias == NULL)
+        return NULL;
+    if (count != t->c || t->h * t->w != 1) {        // one an element: PyTorch's normalized_shape
+        const int shape[4] = {t->c, t->h, t->w, 1};
+        int dims = count == t->c ? 1 : 3;
+        memcpy(t->weight->shape, shape, sizeof shape);
+        memcpy(t->bias->shape, shape, sizeof shape);
+        t->weight->dims = t->bias->dims = dims;
+    }
+    ae_init_layer(t, ae_init_constant(1.0f), ae_init_constant(0.0f));
+    return t;
+}
+
+// Running statistics: a parameter that no gradient changes.
+static ae_param *ae__buffer(ae_tensor *t, const char *what, int count, float value)
+{
+    ae_param *p = ae__param(t, what, count, 0, 1, 1);
+    if (p) {
+        p->untrained = 1;
+        p->init = ae_init_constant(value);
+    }
+    return p;
+}
+
+static ae_tensor *ae__norm_layer(ae_tensor *x, const ae__op *op, int groups, int per_channel,
+                                 const ae_norm *o)
+{
+    ae_norm none;
+    if (x == NULL)
+        return NULL;
+    memset(&none, 0, sizeof none);
+    o = o ? o : &none;
+    if (ae__bad_number(o->eps) || ae__bad_number(o->momentum) || o->momentum > 1.0f)
+        return ae__mistake(x->model, AE_E_ARG, "%s of %s: eps %g and momentum %g must be numbers "
+                           "from 0 on, momentum up to 1", op->name, x->name, (double)o->eps,
+                           (double)o->momentum);
+    int batch = op == &ae__op_batch_norm;
+    ae_tensor *stats = ae__kept(x, 2 * (batch ? x->c : groups), 1, 1, batch);
+    ae_tensor *t = stats ? ae__tensor(x->model, op, x, stats, AE__CHW(x)) : NULL;
+    if (t == NULL)
+        return NULL;
+    t->eps = ae__or(o->eps, 1e-5f);
+    t->a = ae__or(o->momentum, 0.1f);
+    t->groups = groups;
+    t->per_channel = per_channel;
+    if (!o->no_affine && ae__affine(t, per_channel ? x->c : (int)ae__size(x)) == NULL)
+        return NULL;
+    if (!batch)
+        return t;
+    t->running[0] = ae__buffer(t, "running_mean", x->c, 0.0f);
+    t->running[1] = ae__buffer(t, "running_var", x->c, 1.0f);
+    return t->running[0] && t->running[1] ? t : NULL;
+}
+
+AE_API ae_tensor *ae_batch_norm(ae_tensor *x, const ae_norm *o)
+{
+    return ae__norm_layer(x, &ae__op_batch_norm, 1, 1, o);
+}
+
+AE_API ae_tensor *ae_layer_norm(ae_tensor *x, const ae_norm *o)
+{
+    return ae__norm_layer(x, &ae__op_layer_norm, 1, 0, o);
+}
+
+AE_API ae_tensor *ae_group_norm(ae_tensor *x, int groups, const ae_norm *o)
+{
+    if (x && (groups < 1 || x->c % groups))
+        return ae__mistake(x->model, AE_E_SHAPE, "group_norm of %s: %d groups do not divide %d "
+                           "channels", x->name, groups, x->c);
+    return ae__norm_layer(x, &ae__op_group_norm, groups, 1, o);
+}
+
+// a: probability, or deviation of a Gaussian.
+static ae_tensor *ae__noise_layer(ae_tensor *x, int kind, float a, float low, float high)
+{
+    const ae__op *op = &ae__op_noise[kind];
+    if (x == NULL)
+        return NULL;
+    if (ae__bad_number(a) || (kind != AE__GAUSSIAN && a >= 1.0f))
+        return ae__mistake(x->model, AE_E_ARG, "%s of %s: %g, it must be at least 0%s", op->name,
+                           x->name, (double)a, kind == AE__GAUSSIAN ? "" : " and below 1");
+    if (!ae__finite(low) || !ae__finite(high))
+        return ae__mistake(x->model, AE_E_ARG, "%s of %s: low and high must be finite", op->name,
+                           x->name);
+    ae_tensor *mask = ae__kept(x, AE__CHW(x), 1);
+    ae_tensor *t = mask ? ae__tensor(x->model, op, x, mask, AE__CHW(x)) : NULL;
+    if (t) {
+        t->kind = kind;
+        t->a = a;
+        t->low = low;
+        t->high = high;
+        t->group = 1;
+    }
+    return t;
+}
+
+AE_API ae_tensor *ae_dropout(ae_tensor *x, float p)
+{
+    return ae__noise_layer(x, AE__DROPOUT, p, 0.0f, 0.0f);
+}
+
+AE_API ae_tensor *ae_spatial_dropout(ae_tensor *x, float p)
+{
+    ae_tensor *t = ae_dropout(x, p);
+    if (t)
+        t->group = (size_t)t->h * (size_t)t->w;
+    return t;
+}
+
+AE_API ae_tensor *ae_gaussian_noise(ae_tensor *x, float deviation, float low, float high)
+{
+    return ae__noise_layer(x, AE__GAUSSIAN, deviation, low, high);
+}
+
+AE_API ae_tensor *ae_mask_noise(ae_tensor *x, float p)
+{
+    return ae__noise_layer(x, AE__MASKING, p, 0.0f, 0.0f);
+}
+
+AE_API ae_tensor *ae_salt_pepper(ae_tensor *x, float p, float low, float high)
+{
+    return ae__noise_layer(x, AE__SALT_PEPPER, p, low, high);
+}
+
+AE_API ae_tensor *ae_noise_always(ae_tensor *x)
+{
+    if (x && x->op->forward != ae__noise_forward)
+        return ae__mistake(x->model, AE_E_ARG, "ae_noise_always: %s is not noise", x->name);
+    if (x)
+        x->noise_always = 1;
+    return x;
+}
+
+AE_API ae_tensor *ae_noise_fixed(ae_tensor *x)
+{
+    if (x && x->op->forward != ae__noise_forward)
+        return ae__mistake(x->model, AE_E_ARG, "ae_noise_fixed: %s is not noise", x->name);
+    if (x)
+        x->noise_fixed = 1;
+    return x;
+}
+
+// ---- the mirror
+
+// The mirror image of one layer: from its output's shape back to its input's.
+static ae_tensor *ae__mirror_layer(ae_tensor *y, const ae_tensor *t, ae_mirror_kind kind)
+{
+    const ae_tensor *in = t->in[0];
+    if (t->op == &ae__op_linear)
+        return ae_reshape(ae__linear(y, (int)ae__size(in), t->bias != NULL), AE__CHW(in));
+    if (t->op == &ae__op_reshape)
+        return ae_reshape(y, AE__CHW(in));
+    if (t->op == &ae__op_max_pool2d || t->op == &ae__op_avg_pool2d)
+        return ae_resize(y, AE_NEAREST, in->h, in->w);
+    if (t->op == &ae__op_upsample2d)
+        return ae_resize(y, (ae_upsample_kind)t->kind, in->h, in->w);
+    ae_conv g = t->conv;
+    if (kind == AE_MIRROR_UPSAMPLE) {       // a convolution that keeps the size, of odd height
+        g.kernel_h |= 1;
+        g.kernel_w |= 1;
+        g.stride_h = g.stride_w = 1;
+        g.pad_h = g.dilation_h * (g.kernel_h - 1) / 2;
+        g.pad_w = g.dilation_w * (g.kernel_w - 1) / 2;
+        if (in->h != t->h || in->w != t->w)
+            y = ae_resize(y, AE_NEAREST, in->h, in->w);
+        return ae_conv2d_with(y, in->c, &g);
+    }
+    g.output_pad_h = in->h - ae_conv_transpose_size(t->h, g.kernel_h, g.stride_h, g.pad_h,
+                                                    g.dilation_h, 0);
+    g.output_pad_w = in->w - ae_conv_transpose_size(t->w, g.kernel_w, g.stride_w, g.pad_w,
+                                                    g.dilation_w, 0);
+    return ae_conv_transpose2d_with(y, in->c, &g);
+}
+
+static int ae__has_layer(const ae_tensor *t)
+{
+    return t->op == &ae__op_linear || t->op == &ae__op_conv2d;
+}
+
+static int ae__changes_shape(const ae_tensor *t)
+{
+    return ae__has_layer(t) || t->op == &ae__op_reshape || t->op == &ae__op_max_pool2d
+        || t->op == &ae__op_avg_pool2d || t->op == &ae__op_upsample2d;
+}
+
+// What the encoder did to the output of `layer` before the next change of shape.
+static ae_tensor *ae__mirror_tail(ae_tensor *y, const ae_tensor *layer, const ae_tensor *code)
+{
+    const ae_tensor *t = layer;
+    for (;;) {
+        const ae_tensor *next = code;       // the one in the chain that reads t
+        while (next != t && next->in[0] != t)
+            next = next->in[0];
+        if (next == t || ae__changes_shape(next))
+            return y;
+        ae_norm norm = {next->eps, next->a, next->weight == NULL};
+        if (next->op == &ae__op_batch_norm)
+            y = ae_batch_norm(y, &norm);
+        else if (next->op == &ae__op_layer_norm)
+            y = ae_layer_norm(y, &norm);
+        else if (next->op == &ae__op_group_norm)
+            y = ae_group_norm(y, next->groups, &norm);
+        else if (next->op == &ae__op_softmax)
+            y = ae_softmax(y);
+        else if (next->op->forward == ae__activation_forward)
+            y = ae_activation(y, (ae_act)next->kind, next->a);
+        t = next;
+    }
+}
+
+AE_API ae_tensor *ae_mirror(ae_tensor *code, const ae_tensor *x, ae_mirror_kind kind)
+{
+    ae_tensor *y = code;
+    if (code == NULL)
+        return NULL;
+    for (const ae_tensor *t = code; t != x; t = t->in[0]) {
+        int noise = t->op->forward == ae__noise_forward;
+        int norm = t->op == &ae__op_batch_norm || t->op == &ae__op_layer_norm
+                || t->op == &ae__op_group_norm;
+        if (t->in[0] == NULL)
+            return ae__mistake(code->model, AE_E_ARG, "ae_mirror: %s does not come from %s",
+                               code->name, x ? x->name : "NULL");
+        if (!(ae__changes_shape(t) || noise || norm || t->op == &ae__op_softmax
+              || t->op->forward == ae__activation_forward))
+            return ae__mistake(code->model, AE_E_ARG, "ae_mirror: %s has no mirror image; a chain "
+                               "of linear, conv2d, pooling, upsampling, reshape, normalisation, "
+                               "activation and noise has", t->name);
+    }
+    for (const ae_tensor *t = code; t != x && y; t = t->in[0]) {
+        if (!ae__changes_shape(t))
+            continue;
+        y = ae__mirror_layer(y, t, kind);
+        if (!ae__has_layer(t))
+            continue;
+        const ae_tensor *before = t->in[0];     // the layer before it lends its activation
+        while (before != x && !ae__has_layer(before))
+            before = before->in[0];
+        if (before != x && y)
+            y = ae__mirror_tail(y, before, code);
+    }
+    return y;
+}
+
 #ifndef AE_NO_TRAIN
 static ae_tensor *ae__loss(const ae__op *op, ae_tensor *y, ae_tensor *t, ae_reduction reduction)
 {
@@ -3808,14 +6482,31 @@ static ae_tensor *ae__loss(const ae__op *op, ae_tensor *y, ae_tensor *t, ae_redu
     return loss;
 }
 
+// The picture of y differs from t's, but only by what a transposed convolution could have added.
+static ae_tensor *ae__size_mistake(const ae__op *op, ae_tensor *y, ae_tensor *t)
+{
+    const ae_tensor *u = y;
+    while (u->in[0] && u->op != &ae__op_conv_transpose2d && ae__size(u) == ae__size(u->in[0]))
+        u = u->in[0];
+    int dh = t->h - y->h, dw = t->w - y->w;
+    if (u->op == &ae__op_conv_transpose2d && t->c == y->c && dh >= 0 && dw >= 0
+        && u->conv.output_pad_h + dh < u->conv.stride_h
+        && u->conv.output_pad_w + dw < u->conv.stride_w)
+        return ae__mistake(y->model, AE_E_SHAPE, "%s: the prediction %s is %dx%dx%d and the target "
+                           "%s is %dx%dx%d: output padding %dx%d in %s would fit", op->name,
+                           y->name, AE__CHW(y), t->name, AE__CHW(t), u->conv.output_pad_h + dh,
+                           u->conv.output_pad_w + dw, u->name);
+    return ae__mistake(y->model, AE_E_SHAPE, "%s: the prediction %s is %dx%dx%d and the target %s "
+                       "is %dx%dx%d: they need the same number of elements", op->name, y->name,
+                       AE__CHW(y), t->name, AE__CHW(t));
+}
+
 static ae_tensor *ae__elementwise_loss(ae_loss_kind kind, ae_tensor *y, ae_tensor *t, float a,
                                        ae_reduction reduction)
 {
     const ae__op *op = &ae__op_loss[kind];
     if (y && t && t->op != &ae__op_labels && ae__size(y) != ae__size(t))
-        return ae__mistake(y->model, AE_E_SHAPE, "%s: the prediction %s is %dx%dx%d and the target "
-                           "%s is %dx%dx%d: they need the same number of elements", op->name,
-                           y->name, y->c, y->h, y->w, t->name, t->c, t->h, t->w);
+        return ae__size_mistake(op, y, t);
     if (y && (kind == AE_LOSS_HUBER || kind == AE_LOSS_SMOOTH_L1)
         && (!ae__finite(a) || !(a > 0.0f)))
         return ae__mistake(y->model, AE_E_ARG, "%s: %s is %g, it must be above 0", op->name,
@@ -3925,7 +6616,9 @@ AE_API ae_tensor *ae_init_layer(ae_tensor *x, ae_init weight, ae_init bias)
 AE_API void ae_init_all(ae_model *m, ae_init weight, ae_init bias)
 {
     for (ae_tensor *t = m ? m->first : NULL; t; t = t->next)
-        ae_init_layer(t, weight, bias);
+        if (t->op == &ae__op_linear || t->op == &ae__op_conv2d
+            || t->op == &ae__op_conv_transpose2d)
+            ae_init_layer(t, weight, bias);
 }
 
 AE_API void ae_shape(const ae_tensor *t, int *c, int *h, int *w)
@@ -4016,8 +6709,9 @@ static void ae__place_all(ae_model *m)
     for (ae_tensor *t = m->first; t; t = t->next)
         if (t->loss < 0) {
             ae__span_of(m, t, AE__TRAIN_VALUE, 0, end);
-            ae__span_of(m, t, AE__INFER_VALUE, t->is_input ? 0 : t->id,
-                        t->is_input ? end : t->last_use);
+            if (t->kept != AE__KEPT_IN_TRAINING)
+                ae__span_of(m, t, AE__INFER_VALUE, t->is_input ? 0 : t->id,
+                            t->is_input ? end : t->last_use);
         }
     for (ae_tensor *t = m->last; t; t = t->prev)
         if (t->loss < 0 && t->has_grad && t->towards_loss)
@@ -4027,15 +6721,21 @@ static void ae__place_all(ae_model *m)
         if (t->span[AE__GRADIENT].size)
             t->span[AE__GRADIENT].at += values;
     m->param_floats = 0;
-    for (ae_param *p = m->first_param; p; p = p->next) {
-        p->at = m->param_floats;
-        m->param_floats = ae__sat_add(p->at, ae__round_up(p->count, AE_ALIGN / sizeof(float)));
+    for (int untrained = 0; untrained < 2; untrained++) {
+        for (ae_param *p = m->first_param; p; p = p->next)
+            if (p->untrained == untrained) {
+                p->at = m->param_floats;
+                m->param_floats = ae__sat_add(p->at, ae__round_up(p->count,
+                                                                  AE_ALIGN / sizeof(float)));
+            }
+        if (!untrained)
+            m->trained_floats = m->param_floats;
     }
 }
 
 typedef struct ae__plan {
     size_t bytes[AE_SEG_COUNT];
-    size_t scratch, parts, flags;       // WORK: bytes for the kernels, of each part, of both flags
+    size_t scratch, parts, rows, flags; // WORK: bytes for the kernels, of each part, ...
     size_t total;
     int threads;                        // that have scratch
 } ae__plan;
@@ -4045,13 +6745,13 @@ static ae__plan ae__plan_of(const ae_model *m, int batch, ae_mode mode, int fork
 {
     ae__plan p;
     size_t n = (size_t)batch, floats, part = 0;
-    double products = 0;
+    int convolutions = 0;
     memset(&p, 0, sizeof p);
     if (!fork)
         p.bytes[AE_SEG_PARAM] = ae__sat_mul(m->param_floats, sizeof(float));
     if (mode == AE_TRAIN) {
-        p.bytes[AE_SEG_GRAD] = p.bytes[AE_SEG_PARAM];
-        p.bytes[AE_SEG_OPT] = ae__sat_mul(p.bytes[AE_SEG_PARAM], (size_t)m->optim_states);
+        p.bytes[AE_SEG_GRAD] = ae__sat_mul(m->trained_floats, sizeof(float));
+        p.bytes[AE_SEG_OPT] = ae__sat_mul(p.bytes[AE_SEG_GRAD], (size_t)m->optim_states);
     }
     p.bytes[AE_SEG_STATE] = ae__round_up(sizeof(ae__state) + (size_t)m->losses
                                          * (3 * sizeof(double) + sizeof(float)), AE_ALIGN);
@@ -4063,16 +6763,17 @@ static ae__plan ae__plan_of(const ae_model *m, int batch, ae_mode mode, int fork
     for (const ae_tensor *t = m->first; t; t = t->next) {
         if (t->loss_uses > 1 && t->has_grad && part < t->span[AE__GRADIENT].size)
             part = t->span[AE__GRADIENT].size;
-        if (t->weight && products < (double)batch * (double)t->weight->count)
-            products = (double)batch * (double)t->weight->count;
+        convolutions |= t->op == &ae__op_conv2d || t->op == &ae__op_conv_transpose2d;
     }
-    if (products > 1e6) {       // smaller products do with the kernels' own stack
+    if (convolutions) {         // matrix products do with the stack
         p.threads = m->exec.threads;
         p.scratch = ae__sat_mul(AE_SCRATCH * sizeof(float), (size_t)p.threads);
     }
     p.parts = mode == AE_TRAIN ? ae__sat_mul(ae__sat_mul(part, n), sizeof(float)) : 0;
     p.flags = ae__round_up(2 * (size_t)m->tensors, AE_ALIGN);
-    p.bytes[AE_SEG_WORK] = ae__sat_add(ae__sat_add(p.scratch, p.flags), ae__sat_mul(2, p.parts));
+    p.rows = ae__round_up(ae__sat_mul(n, sizeof(size_t)), AE_ALIGN);
+    p.bytes[AE_SEG_WORK] = ae__sat_add(ae__sat_add(p.scratch, ae__sat_mul(2, p.parts)),
+                                       ae__sat_add(p.rows, p.flags));
     for (int s = 0; s < AE_SEG_COUNT; s++)
         p.total = ae__sat_add(p.total, p.bytes[s]);
     return p;
@@ -4089,7 +6790,8 @@ static void ae__divide(ae_model *m, const ae__plan *p, unsigned char *block)
     unsigned char *work = m->segment[AE_SEG_WORK] + p->scratch;
     m->parts[0] = (float *)(void *)work;
     m->parts[1] = (float *)(void *)(work + p->parts);
-    m->needed = work + 2 * p->parts;
+    m->rows = (size_t *)(void *)(work + 2 * p->parts);
+    m->needed = work + 2 * p->parts + p->rows;
     m->ready = m->needed + m->tensors;
 }
 
@@ -4130,8 +6832,10 @@ static void ae__list_all(ae_model *m, const ae__plan *p, int batch, ae_mode mode
     l->plan = p;
     for (int grad = 0; grad <= (mode == AE_TRAIN); grad++)
         for (const ae_param *q = m->first_param; q && p->bytes[AE_SEG_PARAM]; q = q->next)
-            ae__list(l, q->name, grad ? " gradient" : "", grad ? AE_SEG_GRAD : AE_SEG_PARAM,
-                     ae__sat_mul(q->at, sizeof(float)), ae__sat_mul(q->count, sizeof(float)));
+            if (!grad || !q->untrained)
+                ae__list(l, q->name, grad ? " gradient" : "", grad ? AE_SEG_GRAD : AE_SEG_PARAM,
+                         ae__sat_mul(q->at, sizeof(float)),
+                         ae__sat_mul(q->count, sizeof(float)));
     ae__list(l, "optimiser state", "", AE_SEG_OPT, 0, p->bytes[AE_SEG_OPT]);
     ae__list(l, "counters", "", AE_SEG_STATE, 0, p->bytes[AE_SEG_STATE]);
     for (const ae_tensor *t = m->first; t; t = t->next) {
@@ -4320,6 +7024,9 @@ AE_API ae_status ae_set(ae_model *m, const ae_tensor *t, const void *values, int
         return ae__report(m, AE_E_ARG, values ? "%s is a loss: it cannot be set"
                                               : "%s: the values are NULL", t->name);
     memcpy(ae__value(m, t), values, (size_t)n * ae__size(t) * sizeof(float));
+    for (size_t i = 0; i < (size_t)n; i++)      // no dataset: the noise goes by the place
+        m->rows[i] = i;
+    m->sample = 0;
     return AE_SUCCESS;
 }
 
@@ -4475,7 +7182,8 @@ AE_API void *ae_segment_data(ae_model *m, ae_segment segment, size_t *bytes)
 #ifndef AE_NO_TRAIN
 AE_API float *ae_param_grad(ae_model *m, const ae_param *p)
 {
-    return m && p && m->built && m->mode == AE_TRAIN ? ae__weight_grads(m, p) : NULL;
+    return m && p && m->built && m->mode == AE_TRAIN && !p->untrained ? ae__weight_grads(m, p)
+                                                                      : NULL;
 }
 
 // ---- snapshots: PARAM, GRAD, OPT and STATE lie next to each other
@@ -4560,7 +7268,7 @@ static ae_status ae__not_finite(ae_model *m, int n)
     for (const ae_tensor *t = m->first; t; t = t->next) {
         const float *v = ae__value(m, t);
         size_t count = t->loss >= 0 ? 1 : (size_t)n * ae__size(t);
-        if (!m->needed[t->id] || t->op == &ae__op_labels)
+        if (!m->needed[t->id] || t->op == &ae__op_labels || t->kept)
             continue;
         for (size_t i = 0; i < count; i++)
             if (!ae__finite(v[i]))
@@ -4648,11 +7356,6 @@ AE_API void ae_zero_grad(ae_model *m)
         memset(m->segment[AE_SEG_GRAD], 0, m->bytes[AE_SEG_GRAD]);
 }
 
-static int ae__bad_number(float x)
-{
-    return !ae__finite(x) || x < 0.0f;
-}
-
 // Settings no optimiser can work with.
 static ae_status ae__optim_check(ae_model *m, const ae_optim *o)
 {
@@ -4681,7 +7384,7 @@ static ae_status ae__optim_check(ae_model *m, const ae_optim *o)
 // One update with learning rate lr from the gradients in GRAD.
 static ae_status ae__update_params(ae_model *m, const ae_optim *o, float lr)
 {
-    size_t n = m->bytes[AE_SEG_PARAM] / sizeof(float);
+    size_t n = m->trained_floats;
     float *g = ae__segment(m, AE_SEG_GRAD), *s = ae__segment(m, AE_SEG_OPT);
     ae__state *state = ae__state_of(m);
     if (o->clip_value > 0.0f)
@@ -5556,10 +8259,12 @@ static void ae__feed(ae_model *m, const ae_dataset *d, size_t first, int n, uint
     r.step = order;
     r.stream = 0x53485546u;     // a stream of its own
     ae__byte_values(table, d);
+    m->sample = 0;
     for (size_t i = 0; i < (size_t)n; i++) {
         size_t sample = order ? (size_t)ae_random_permute(first + i, d->n, r) : first + i;
         size_t row = ae__data_row(d, sample);
         ae__data_values(x + i * features, d, table, row * features, features);
+        m->rows[i] = row;
         for (const ae_tensor *t = m->first; t; t = t->next)
             if (t->op == &ae__op_labels && d->labels)
                 memcpy(ae__value(m, t) + i, d->labels + row, sizeof *d->labels);
@@ -5590,6 +8295,7 @@ AE_API ae_status ae_predict_dataset(ae_model *m, const ae_tensor *t, float *out,
     for (size_t done = 0; done < d->n;) {
         size_t n = ae__min((size_t)m->batch, d->n - done);
         ae__feed(m, d, done, (int)n, 0);
+        m->sample = done;
         status = ae_run(m, t, (int)n);
         if (status)
             return status;
@@ -5627,6 +8333,7 @@ static ae_status ae__gather_gradient(ae_model *m, const ae_dataset *d, size_t sa
     for (size_t done = 0; done < samples;) {
         int n = (int)ae__min((size_t)batch, samples - done);
         ae__feed(m, d, (size_t)s->cursor + done, n, d->keep_order ? 0 : s->epoch + 1);
+        m->sample = done;
         ae_status status = ae_forward(m, n);
         if (status)
             return status;
@@ -5703,6 +8410,7 @@ AE_API ae_status ae_evaluate(ae_model *m, const ae_dataset *d, float *loss)
     for (size_t done = 0; done < d->n;) {
         int n = (int)ae__min((size_t)m->batch, d->n - done);
         ae__feed(m, d, done, n, 0);
+        m->sample = done;
         status = ae__losses(m, n, 0);
         if (status)
             return status;
@@ -6564,6 +9272,14 @@ AE_API ae_status ae_png_write(ae_arena *arena, const char *path, ae_image img)
     return ae__fail(arena, AE_E_IO, "cannot write %s", ae__path_tail(path));
 }
 
+#endif
+
+#ifdef __FAST_MATH__
+#if defined(__clang__)
+#pragma float_control(pop)
+#elif defined(__GNUC__)
+#pragma GCC pop_options
+#endif
 #endif
 
 #undef AE__IMPLEMENT
