@@ -1,17 +1,19 @@
 /* Images per second of training the deep autoencoder, beside PyTorch.
 
    784-256-128-32-128-256-784, plain pixels, Adam 1e-3, mean squared error, batch 128, one epoch a
-   repeat. PyTorch runs as a child process (bench/peers/torch_train.py) that trains an epoch
-   whenever it is told to, so that all take turns; once as
-   people run it and once with denormal numbers flushed to zero, which it is much faster with. Ours is measured as a user calls it:
-   ae_epoch, from bytes, shuffling and the mean loss included.
+   repeat. Ours is measured as a user calls it: ae_epoch, from bytes, shuffling and the mean loss
+   included. PyTorch runs as a child process (peers/torch_train.py) that trains an epoch whenever it
+   is told to, so that all take turns: once as people run it, and once with denormal numbers flushed
+   to zero, because late in training they slow it down.
 
    make bench, or: cc -O2 -I. -o bench_train bench/bench_train.c -lm -ldl && ./bench_train       */
 #define _POSIX_C_SOURCE 200809L
 #define AE_IMPLEMENTATION
 #include "ae.h"
 #include "bench.h"
+#include <fcntl.h>
 #include "openblas.h"
+#include <fcntl.h>
 #include <signal.h>
 
 enum { BATCH = 128, PIXELS = 784 };
@@ -49,6 +51,8 @@ static int start_peer(peer *p, const bench_options *o)
         _exit(127);
     }
     close(to[0]), close(from[1]);
+    fcntl(to[1], F_SETFD, FD_CLOEXEC);      // or the next peer keeps this one's pipe open
+    fcntl(from[0], F_SETFD, FD_CLOEXEC);
     p->ask = fdopen(to[1], "w");
     p->answer = fdopen(from[0], "r");
     if (p->ask && p->answer && fgets(line, sizeof line, p->answer))

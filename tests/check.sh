@@ -213,9 +213,9 @@ suite_zlib() {
 
 suite_valgrind() {
     need valgrind gcc
-    build_tests "$out/test-valgrind" gcc -O1 -g
+    build_tests "$out/test-valgrind" gcc -O2 -g
     run_tests test-valgrind valgrind -q --error-exitcode=1 --leak-check=full \
-        --errors-for-leak-kinds=all "$out/test-valgrind"
+        --errors-for-leak-kinds=all "$out/test-valgrind" --exact
 }
 
 suite_cross() {         # suite_cross NAME COMPILER EMULATOR: another processor, static, emulated
