@@ -463,7 +463,7 @@ AE_API void ae_group_norm_backward(const ae_exec *e, float *dx, float *dgamma, f
 /* y = x mask, mask = 0 with probability p, else 1/(1-p); one draw for each `group` neighbouring
    elements (1: dropout; H*W: spatial dropout, whole channels). Element i of the call is element
    first+i of the sequence r.
-     y, mask (n) written   x (n)   0 <= p < 1   first and n: multiples of group
+     y, mask (n) written, mask may be NULL   x (n)   0 <= p < 1   first, n: multiples of group
    Backward: dx = dy mask (=).   y may be x, dx may be dy. */
 AE_API void ae_dropout_forward(const ae_exec *e, float *y, float *mask, const float *x, float p,
                                size_t group, size_t first, ae_random r, size_t n);
@@ -3100,7 +3100,9 @@ typedef struct ae__conv_room {  // the scratch of a task
 
 AE_API ae_conv ae_conv_defaults(const ae_conv *o)
 {
-    ae_conv d = *o;
+    ae_conv d;
+    memset(&d, 0, sizeof d);
+    if (o) d = *o;
     if (!d.kernel_w) d.kernel_w = d.kernel_h;
     if (!d.stride_h) d.stride_h = 1;
     if (!d.stride_w) d.stride_w = d.stride_h;
@@ -4529,7 +4531,7 @@ static void ae__dropout_job(void *arg, int task)
             float keep = u[k] >= t->a ? scale : 0.0f;
             for (size_t j = (i + k) * t->group; j < (i + k + 1) * t->group; j++) {
                 t->y[j] = t->x[j] * keep;
-                t->mask[j] = keep;
+                if (t->mask) t->mask[j] = keep;
             }
         }
     }
@@ -5082,6 +5084,7 @@ struct ae_model {
     int training;               // nonzero during ae_forward: noise is on
     int forward_n;              // samples of the last ae_forward, 0: none
     size_t sample;              // where in its step or pass the batch begins: noise depends on it
+    float *statistics;          // the untrained parameters before a step that may fail
     size_t *rows;               // where in its dataset each sample stands, for fixed noise
     unsigned char *segment[AE_SEG_COUNT];
     size_t bytes[AE_SEG_COUNT];
@@ -5930,20 +5933,31 @@ static int ae__bad_window(ae_tensor *x, const char *op, int kernel, int stride, 
     return 0;
 }
 
-// The kernel reaches beyond the padded input: says by how much, and what would fit.
+// Along one side: what padding lets a kernel that reaches over `reach` fit.
+static int ae__padding_that_fits(double reach, int in, int pad)
+{
+    double lack = ceil((reach - in) / 2);
+    return lack > pad && lack < 2e9 ? (int)lack : pad;
+}
+
+// The kernel reaches beyond the padded input: says so, and what would fit.
 static ae_tensor *ae__too_large(ae_tensor *x, const char *op, int kh, int kw, int ph, int pw,
                                 int dh, int dw)
 {
     char name[AE__NAME_MAX];
+    double reach_h = (double)dh * (kh - 1) + 1, reach_w = (double)dw * (kw - 1) + 1;
+    int fit_h = ae__padding_that_fits(reach_h, x->h, ph);
+    int fit_w = ae__padding_that_fits(reach_w, x->w, pw);
     ae__auto_name(x->model, op, name);
-    int reach_h = dh * (kh - 1) + 1, reach_w = dw * (kw - 1) + 1;
-    int lack_h = reach_h - x->h - 2 * ph, lack_w = reach_w - x->w - 2 * pw;
+    if (strcmp(op, "conv2d") != 0 && (fit_h > kh / 2 || fit_w > kw / 2))
+        return ae__mistake(x->model, AE_E_SHAPE, "%s: input %dx%dx%d, kernel %dx%d reaching over "
+                           "%gx%g, padding %dx%d: the kernel is larger than the padded input; a "
+                           "smaller kernel or dilation would fit", name, AE__CHW(x), kh, kw,
+                           reach_h, reach_w, ph, pw);
     return ae__mistake(x->model, AE_E_SHAPE, "%s: input %dx%dx%d, kernel %dx%d reaching over "
-                       "%dx%d, padding %dx%d: the kernel is larger than the padded input; "
-                       "padding %dx%d would fit", name, AE__CHW(x), kh, kw, reach_h, reach_w, ph,
-                       pw,
-                       lack_h > 0 ? ph + (lack_h + 1) / 2 : ph,
-                       lack_w > 0 ? pw + (lack_w + 1) / 2 : pw);
+                       "%gx%g, padding %dx%d: the kernel is larger than the padded input; padding "
+                       "%dx%d would fit", name, AE__CHW(x), kh, kw, reach_h, reach_w, ph, pw,
+                       fit_h, fit_w);
 }
 
 // What convolution and its transpose ask of their options.
@@ -6100,6 +6114,13 @@ static ae_tensor *ae__pool(ae_tensor *x, const ae__op *op, const ae_pool *o)
         return ae__too_large(x, op->name, g.kernel_h, g.kernel_w, g.pad_h, g.pad_w, g.dilation_h,
                              g.dilation_w);
     int max = op == &ae__op_max_pool2d;
+    if (!max && (g.dilation_h > 1 || g.dilation_w > 1))
+        return ae__mistake(x->model, AE_E_ARG, "%s of %s: dilation %dx%d: only max_pool2d has one",
+                           op->name, x->name, g.dilation_h, g.dilation_w);
+    if ((g.pad_h && g.dilation_h > x->h) || (g.pad_w && g.dilation_w > x->w))
+        return ae__mistake(x->model, AE_E_SHAPE, "%s of %s (%dx%dx%d): with padding, dilation "
+                           "%dx%d steps over the whole input", op->name, x->name, AE__CHW(x),
+                           g.dilation_h, g.dilation_w);
     ae_tensor *index = max ? ae__kept(x, x->c, h, w, 0) : NULL;
     ae_tensor *t = index || !max ? ae__tensor(x->model, op, x, index, x->c, h, w) : NULL;
     if (t)
@@ -6260,6 +6281,9 @@ static ae_tensor *ae__norm_layer(ae_tensor *x, const ae__op *op, int groups, int
                            "from 0 on, momentum up to 1", op->name, x->name, (double)o->eps,
                            (double)o->momentum);
     int batch = op == &ae__op_batch_norm;
+    if (x->c > 0x3fffffff)
+        return ae__mistake(x->model, AE_E_SHAPE, "%s of %s: %d channels are too many", op->name,
+                           x->name, x->c);
     ae_tensor *stats = ae__kept(x, 2 * (batch ? x->c : groups), 1, 1, batch);
     ae_tensor *t = stats ? ae__tensor(x->model, op, x, stats, AE__CHW(x)) : NULL;
     if (t == NULL)
@@ -6408,29 +6432,35 @@ static int ae__changes_shape(const ae_tensor *t)
         || t->op == &ae__op_avg_pool2d || t->op == &ae__op_upsample2d;
 }
 
-// What the encoder did to the output of `layer` before the next change of shape.
-static ae_tensor *ae__mirror_tail(ae_tensor *y, const ae_tensor *layer, const ae_tensor *code)
+// One operation that keeps the shape, again on y; noise is left out.
+static ae_tensor *ae__again(ae_tensor *y, const ae_tensor *t)
 {
-    const ae_tensor *t = layer;
-    for (;;) {
-        const ae_tensor *next = code;       // the one in the chain that reads t
-        while (next != t && next->in[0] != t)
+    ae_norm norm = {t->eps, t->a, t->weight == NULL};
+    if (t->op == &ae__op_batch_norm)
+        return ae_batch_norm(y, &norm);
+    if (t->op == &ae__op_layer_norm)
+        return ae_layer_norm(y, &norm);
+    if (t->op == &ae__op_group_norm)
+        return ae_group_norm(y, t->groups, &norm);
+    if (t->op == &ae__op_softmax)
+        return ae_softmax(y);
+    return t->op->forward == ae__activation_forward ? ae_activation(y, (ae_act)t->kind, t->a) : y;
+}
+
+// What the encoder did between its last change of shape and `end`, in its order.
+static ae_tensor *ae__mirror_tail(ae_tensor *y, const ae_tensor *end, const ae_tensor *x)
+{
+    const ae_tensor *t = end;
+    while (t != x && !ae__changes_shape(t))
+        t = t->in[0];
+    while (t != end && y) {
+        const ae_tensor *next = end;        // the one in the chain that reads t
+        while (next->in[0] != t)
             next = next->in[0];
-        if (next == t || ae__changes_shape(next))
-            return y;
-        ae_norm norm = {next->eps, next->a, next->weight == NULL};
-        if (next->op == &ae__op_batch_norm)
-            y = ae_batch_norm(y, &norm);
-        else if (next->op == &ae__op_layer_norm)
-            y = ae_layer_norm(y, &norm);
-        else if (next->op == &ae__op_group_norm)
-            y = ae_group_norm(y, next->groups, &norm);
-        else if (next->op == &ae__op_softmax)
-            y = ae_softmax(y);
-        else if (next->op->forward == ae__activation_forward)
-            y = ae_activation(y, (ae_act)next->kind, next->a);
+        y = ae__again(y, next);
         t = next;
     }
+    return y;
 }
 
 AE_API ae_tensor *ae_mirror(ae_tensor *code, const ae_tensor *x, ae_mirror_kind kind)
@@ -6451,17 +6481,17 @@ AE_API ae_tensor *ae_mirror(ae_tensor *code, const ae_tensor *x, ae_mirror_kind 
                                "of linear, conv2d, pooling, upsampling, reshape, normalisation, "
                                "activation and noise has", t->name);
     }
+    int started = 0;            // a layer with weights is mirrored; before that, no activation
     for (const ae_tensor *t = code; t != x && y; t = t->in[0]) {
         if (!ae__changes_shape(t))
             continue;
         y = ae__mirror_layer(y, t, kind);
-        if (!ae__has_layer(t))
-            continue;
-        const ae_tensor *before = t->in[0];     // the layer before it lends its activation
+        started |= ae__has_layer(t);
+        const ae_tensor *before = t->in[0];
         while (before != x && !ae__has_layer(before))
             before = before->in[0];
-        if (before != x && y)
-            y = ae__mirror_tail(y, before, code);
+        if (started && before != x)         // nothing behind the last layer
+            y = ae__mirror_tail(y, t->in[0], x);
     }
     return y;
 }
@@ -6601,6 +6631,9 @@ AE_API ae_tensor *ae_name(ae_tensor *x, const char *name)
         ae__format(x->weight->name, sizeof x->weight->name, "%s.weight", name);
     if (x->bias)
         ae__format(x->bias->name, sizeof x->bias->name, "%s.bias", name);
+    for (int i = 0; i < 2 && x->running[i]; i++)
+        ae__format(x->running[i]->name, AE__NAME_MAX, "%s.%s", name,
+                   i ? "running_var" : "running_mean");
     return x;
 }
 
@@ -6735,7 +6768,7 @@ static void ae__place_all(ae_model *m)
 
 typedef struct ae__plan {
     size_t bytes[AE_SEG_COUNT];
-    size_t scratch, parts, rows, flags; // WORK: bytes for the kernels, of each part, ...
+    size_t scratch, parts, rows, statistics, flags;     // of WORK
     size_t total;
     int threads;                        // that have scratch
 } ae__plan;
@@ -6772,8 +6805,9 @@ static ae__plan ae__plan_of(const ae_model *m, int batch, ae_mode mode, int fork
     p.parts = mode == AE_TRAIN ? ae__sat_mul(ae__sat_mul(part, n), sizeof(float)) : 0;
     p.flags = ae__round_up(2 * (size_t)m->tensors, AE_ALIGN);
     p.rows = ae__round_up(ae__sat_mul(n, sizeof(size_t)), AE_ALIGN);
+    p.statistics = mode == AE_TRAIN ? (m->param_floats - m->trained_floats) * sizeof(float) : 0;
     p.bytes[AE_SEG_WORK] = ae__sat_add(ae__sat_add(p.scratch, ae__sat_mul(2, p.parts)),
-                                       ae__sat_add(p.rows, p.flags));
+                                       ae__sat_add(p.rows, p.statistics + p.flags));
     for (int s = 0; s < AE_SEG_COUNT; s++)
         p.total = ae__sat_add(p.total, p.bytes[s]);
     return p;
@@ -6791,7 +6825,8 @@ static void ae__divide(ae_model *m, const ae__plan *p, unsigned char *block)
     m->parts[0] = (float *)(void *)work;
     m->parts[1] = (float *)(void *)(work + p->parts);
     m->rows = (size_t *)(void *)(work + 2 * p->parts);
-    m->needed = work + 2 * p->parts + p->rows;
+    m->statistics = (float *)(void *)(work + 2 * p->parts + p->rows);
+    m->needed = work + 2 * p->parts + p->rows + p->statistics;
     m->ready = m->needed + m->tensors;
 }
 
@@ -6984,8 +7019,11 @@ static void ae__need(ae_model *m, const ae_tensor *t, const ae_tensor *given)
 {
     m->needed[t->id] = 1;
     for (; t; t = t->prev)
-        for (int i = 0; i < 2 && m->needed[t->id] && t != given && t->in[i]; i++)
+        for (int i = 0; i < 2 && m->needed[t->id] && t != given && t->in[i]; i++) {
             m->needed[t->in[i]->id] = 1;
+            if (t->in[i]->kept)         // the operation after it fills it
+                m->needed[t->in[i]->id + 1] = 1;
+        }
 }
 
 // Computes what is marked, in order; the codes take the place of z when its turn comes.
@@ -7062,6 +7100,10 @@ AE_API ae_status ae_run_from(ae_model *m, const ae_tensor *z, const float *codes
     ae__need(m, t, z);
     if (!m->needed[z->id] || z->loss >= 0)
         return ae__report(m, AE_E_ARG, "%s does not depend on %s", t->name, z->name);
+    for (const ae_tensor *u = t; u != z; u = u->prev)
+        if (m->needed[u->id] && u->in[1] && u->in[1] == z->in[1] && u->in[1]->kept)
+            return ae__report(m, AE_E_ARG, "%s needs the places of %s's maxima, which codes do "
+                              "not tell", u->name, z->name);
     if (codes == NULL || codes == ae__value(m, z))
         for (const ae_tensor *u = m->first; u != z; u = u->next)
             if (m->needed[u->id] && ae__share_bytes(m, u, z))
@@ -7093,12 +7135,16 @@ static ae_status ae__predict(ae_model *m, const ae_tensor *from, const ae_tensor
         return ae__report(m, AE_E_ARG, "%s is a loss: use ae_evaluate", t->name);
     for (size_t done = 0; done < n;) {
         size_t count = ae__min((size_t)m->batch, n - done);
+        m->sample = done;
+        for (size_t i = 0; i < count; i++)
+            m->rows[i] = done + i;
         status = ae_run_from(m, from, x + done * ae__size(from), t, (int)count);
         if (status)
             return status;
         memcpy(out + done * ae__size(t), ae__value(m, t), count * ae__size(t) * sizeof(float));
         done += count;
     }
+    m->sample = 0;
     return AE_SUCCESS;
 }
 
@@ -7287,15 +7333,37 @@ static ae_status ae__begin_training(ae_model *m, int n)
     return status;
 }
 
-AE_API ae_status ae_forward(ae_model *m, int n)
+/* Running statistics move with every forward pass of training. Keeps them (back: 0), or puts back
+   those kept after a pass that failed. */
+static void ae__statistics(ae_model *m, int back)
 {
-    ae_status status = ae__begin_training(m, n);
-    if (status || (status = ae__losses(m, n, 1)) != AE_SUCCESS)
+    float *now = ae__segment(m, AE_SEG_PARAM) + m->trained_floats;
+    size_t bytes = (m->param_floats - m->trained_floats) * sizeof(float);
+    memcpy(back ? now : m->statistics, back ? m->statistics : now, bytes);
+}
+
+// ae_forward, but for the statistics of a pass that fails.
+static ae_status ae__forward(ae_model *m, int n)
+{
+    ae_status status = ae__losses(m, n, 1);
+    if (status)
         return status;
     if (!ae__finite((float)ae__weighted(m, NULL, ae__loss_values(m))))
         return ae__not_finite(m, n);
     m->forward_n = n;
     return AE_SUCCESS;
+}
+
+AE_API ae_status ae_forward(ae_model *m, int n)
+{
+    ae_status status = ae__begin_training(m, n);
+    if (status)
+        return status;
+    ae__statistics(m, 0);
+    status = ae__forward(m, n);
+    if (status)
+        ae__statistics(m, 1);
+    return status;
 }
 
 // The gradients of t's inputs from that of t. The first part of a sum is written in place, later
@@ -8334,7 +8402,7 @@ static ae_status ae__gather_gradient(ae_model *m, const ae_dataset *d, size_t sa
         int n = (int)ae__min((size_t)batch, samples - done);
         ae__feed(m, d, (size_t)s->cursor + done, n, d->keep_order ? 0 : s->epoch + 1);
         m->sample = done;
-        ae_status status = ae_forward(m, n);
+        ae_status status = ae__forward(m, n);
         if (status)
             return status;
         ae__backward(m, 1.0f, (double)n / (double)samples);
@@ -8355,11 +8423,14 @@ static ae_status ae__step_on(ae_model *m, const ae_dataset *d, const ae_optim *o
         s->cursor = 0;
     size_t samples = ae__min(ae__sat_mul((size_t)batch, (size_t)batches),
                              d->n - (size_t)s->cursor);
+    ae__statistics(m, 0);
     ae_status status = ae__gather_gradient(m, d, samples, batch);
     if (status == AE_SUCCESS)
         status = ae__update_params(m, o, lr);
-    if (status)
+    if (status) {
+        ae__statistics(m, 1);
         return status;
+    }
     if (s->cursor == 0) {       // a new epoch
         memset(sums, 0, (size_t)m->losses * sizeof *sums);
         s->seen = 0;

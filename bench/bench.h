@@ -147,6 +147,7 @@ typedef struct bench_options {
     int threads, repeats, quick;
     ae_isa isa;                 // use nothing newer
     const char *data;           // NULL: the bench reads none
+    const char *model;          // NULL: the bench has no choice of models
 } bench_options;
 
 // 0 when all is well, 1 after an error, 2 after --help. *o holds the bench's defaults.
@@ -159,7 +160,8 @@ static int bench_parse(bench_options *o, const char *name, int argc, char **argv
         int known = 1;
         if (strcmp(argv[i], "--help") == 0) {
             printf("%s: --threads N (1)  --repeats N (%d)  --isa scalar|sse2|neon|avx2|avx512  "
-                   "--quick%s\n", name, o->repeats, o->data ? "  --data DIR (data)" : "");
+                   "--quick%s%s\n", name, o->repeats, o->data ? "  --data DIR (data)" : "",
+                   o->model ? "  --model NAME (all)" : "");
             return 2;
         }
         if (strcmp(argv[i], "--quick") == 0) {
@@ -172,6 +174,8 @@ static int bench_parse(bench_options *o, const char *name, int argc, char **argv
             known = (repeats = atoi(value)) > 0 && repeats <= BENCH_REPEATS_MAX;
         else if (strcmp(argv[i], "--data") == 0 && o->data)
             known = *(o->data = value) != 0;
+        else if (strcmp(argv[i], "--model") == 0 && o->model)
+            known = *(o->model = value) != 0;
         else if (strcmp(argv[i], "--isa") == 0) {
             int k = 0;
             while (k < 5 && strcmp(value, isas[k]) != 0)

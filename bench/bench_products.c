@@ -156,7 +156,7 @@ static int measure_all(bench *b, const bench_options *o)
 
 int main(int argc, char **argv)
 {
-    bench_options o = {1, 15, 0, AE_ISA_AVX512, NULL};
+    bench_options o = {1, 15, 0, AE_ISA_AVX512, NULL, NULL};
     int parsed = bench_parse(&o, "bench_products", argc, argv);
     if (parsed)
         return parsed == 1;
