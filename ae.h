@@ -5949,7 +5949,9 @@ static ae_tensor *ae__too_large(ae_tensor *x, const char *op, int kh, int kw, in
     int fit_h = ae__padding_that_fits(reach_h, x->h, ph);
     int fit_w = ae__padding_that_fits(reach_w, x->w, pw);
     ae__auto_name(x->model, op, name);
-    if (strcmp(op, "conv2d") != 0 && (fit_h > kh / 2 || fit_w > kw / 2))
+    int pool = strcmp(op, "conv2d") != 0;       // whose padding has limits
+    if (pool && (fit_h > kh / 2 || fit_w > kw / 2 || (fit_h && dh > x->h)
+                 || (fit_w && dw > x->w)))
         return ae__mistake(x->model, AE_E_SHAPE, "%s: input %dx%dx%d, kernel %dx%d reaching over "
                            "%gx%g, padding %dx%d: the kernel is larger than the padded input; a "
                            "smaller kernel or dilation would fit", name, AE__CHW(x), kh, kw,
@@ -6414,10 +6416,9 @@ static ae_tensor *ae__mirror_layer(ae_tensor *y, const ae_tensor *t, ae_mirror_k
             y = ae_resize(y, AE_NEAREST, in->h, in->w);
         return ae_conv2d_with(y, in->c, &g);
     }
-    g.output_pad_h = in->h - ae_conv_transpose_size(t->h, g.kernel_h, g.stride_h, g.pad_h,
-                                                    g.dilation_h, 0);
-    g.output_pad_w = in->w - ae_conv_transpose_size(t->w, g.kernel_w, g.stride_w, g.pad_w,
-                                                    g.dilation_w, 0);
+    // What the encoder's division by the stride dropped.
+    g.output_pad_h = (in->h + 2 * g.pad_h - g.dilation_h * (g.kernel_h - 1) - 1) % g.stride_h;
+    g.output_pad_w = (in->w + 2 * g.pad_w - g.dilation_w * (g.kernel_w - 1) - 1) % g.stride_w;
     return ae_conv_transpose2d_with(y, in->c, &g);
 }
 
@@ -6447,20 +6448,27 @@ static ae_tensor *ae__again(ae_tensor *y, const ae_tensor *t)
     return t->op->forward == ae__activation_forward ? ae_activation(y, (ae_act)t->kind, t->a) : y;
 }
 
-// What the encoder did between its last change of shape and `end`, in its order.
-static ae_tensor *ae__mirror_tail(ae_tensor *y, const ae_tensor *end, const ae_tensor *x)
+// All that keeps the shape between `first` and `end`, in the encoder's order.
+static ae_tensor *ae__mirror_tail(ae_tensor *y, const ae_tensor *first, const ae_tensor *end)
 {
-    const ae_tensor *t = end;
-    while (t != x && !ae__changes_shape(t))
-        t = t->in[0];
-    while (t != end && y) {
+    for (const ae_tensor *t = first; t != end && y;) {
         const ae_tensor *next = end;        // the one in the chain that reads t
         while (next->in[0] != t)
             next = next->in[0];
-        y = ae__again(y, next);
+        if (!ae__changes_shape(next))
+            y = ae__again(y, next);
         t = next;
     }
     return y;
+}
+
+// The layer with weights that stands before t in the chain from x, or x.
+static const ae_tensor *ae__layer_before(const ae_tensor *t, const ae_tensor *x)
+{
+    do
+        t = t->in[0];
+    while (t != x && !ae__has_layer(t));
+    return t;
 }
 
 AE_API ae_tensor *ae_mirror(ae_tensor *code, const ae_tensor *x, ae_mirror_kind kind)
@@ -6468,6 +6476,8 @@ AE_API ae_tensor *ae_mirror(ae_tensor *code, const ae_tensor *x, ae_mirror_kind 
     ae_tensor *y = code;
     if (code == NULL)
         return NULL;
+    if (kind != AE_MIRROR_TRANSPOSE && kind != AE_MIRROR_UPSAMPLE)
+        return ae__mistake(code->model, AE_E_ARG, "ae_mirror: there is no kind %d", (int)kind);
     for (const ae_tensor *t = code; t != x; t = t->in[0]) {
         int noise = t->op->forward == ae__noise_forward;
         int norm = t->op == &ae__op_batch_norm || t->op == &ae__op_layer_norm
@@ -6481,17 +6491,23 @@ AE_API ae_tensor *ae_mirror(ae_tensor *code, const ae_tensor *x, ae_mirror_kind 
                                "of linear, conv2d, pooling, upsampling, reshape, normalisation, "
                                "activation and noise has", t->name);
     }
-    int started = 0;            // a layer with weights is mirrored; before that, no activation
+    // What stood between a layer and the one before it follows the layer's mirror image: when
+    // flattening is undone, so that channels are channels, and before the poolings grow again.
+    const ae_tensor *layer = NULL;      // mirrored, but not yet what stood before it
     for (const ae_tensor *t = code; t != x && y; t = t->in[0]) {
         if (!ae__changes_shape(t))
             continue;
         y = ae__mirror_layer(y, t, kind);
-        started |= ae__has_layer(t);
-        const ae_tensor *before = t->in[0];
-        while (before != x && !ae__has_layer(before))
-            before = before->in[0];
-        if (started && before != x)         // nothing behind the last layer
-            y = ae__mirror_tail(y, t->in[0], x);
+        layer = ae__has_layer(t) ? t : layer;
+        const ae_tensor *change = t->in[0];
+        while (change != x && !ae__changes_shape(change))
+            change = change->in[0];
+        if (layer && change != x && change->op != &ae__op_reshape) {
+            const ae_tensor *before = ae__layer_before(layer, x);
+            if (before != x)                // nothing behind the last layer
+                y = ae__mirror_tail(y, before, layer->in[0]);
+            layer = NULL;
+        }
     }
     return y;
 }
