@@ -7,9 +7,9 @@
 
    cc -O2 -o 05_conv examples/05_conv.c -lm && ./05_conv --epochs 30 --batch 16
    Ends with "result test_mse 0.0035" (--data data/mnist, the full MNIST, with no other option:
-   0.0024, and a loss of 0.00246; seeds 2 and 42: 0.00250, 0.00251; --upsample: test 0.0020), and
-   pictures: conv_errors.png (originals, reconstructions, where they differ), conv_filters.png (the
-   first convolution's: red for, blue against), conv_loss.png.                                  */
+   0.0024, and a loss of 0.00246; seeds 2, 42: 0.00250, 0.00251; --upsample --seed 42: 0.0020),
+   and pictures: conv_errors.png (originals, reconstructions, where they differ), conv_filters.png
+   (the first convolution's: red for, blue against), conv_loss.png.                             */
 #define _POSIX_C_SOURCE 200809L
 #define AE_IMPLEMENTATION
 #include "../ae.h"

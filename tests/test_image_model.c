@@ -1116,14 +1116,23 @@ static void follow(encoder *c, ae_tensor *z, const char *name)
     if (name) snprintf(c->change[i].tail[c->change[i].tails++], 16, "%s", name);
 }
 
+/* A window of up to kernel x kernel and so on; one throw after another, whatever the compiler. */
+static ae_conv conv_by_dice(net_dice *d, int kernel, int stride, int pad, int dilation)
+{
+    const int most[4] = { kernel, stride, pad, dilation };
+    int side[8];
+    for (int i = 0; i < 8; i++) side[i] = net_roll(d, most[i / 2]) + (i / 2 != 2);
+    ae_conv g = conv_of(side[0], side[1], side[2], side[3], side[4], side[5]);
+    g.dilation_h = side[6];
+    g.dilation_w = side[7];
+    return g;
+}
+
 static void encode_conv(encoder *c, net_dice *d)
 {
     int in_c, h, w, out_h, out_w;
     ae_shape(c->z, &in_c, &h, &w);
-    ae_conv g = conv_of(1 + net_roll(d, 5), 1 + net_roll(d, 5), 1 + net_roll(d, 3),
-                        1 + net_roll(d, 3), net_roll(d, 3), net_roll(d, 3));
-    g.dilation_h = 1 + net_roll(d, 2);
-    g.dilation_w = 1 + net_roll(d, 2);
+    ae_conv g = conv_by_dice(d, 5, 3, 3, 2);
     g.no_bias = net_roll(d, 2);
     g.groups = in_c % 2 == 0 && net_roll(d, 3) == 0 ? 2 : 1;
     out_h = ae_conv_size(h, g.kernel_h, g.stride_h, g.pad_h, g.dilation_h);
@@ -1437,10 +1446,7 @@ TEST(image_model_padding_advice)
     for (int i = 0; i < 300; i++) {
         ae_model *m = ae_model_new(net_arena(1 << 15), 1);
         int h = 1 + net_roll(&d, 6), w = 1 + net_roll(&d, 6), kind = net_roll(&d, 3);
-        ae_conv g = conv_of(1 + net_roll(&d, 7), 1 + net_roll(&d, 7), 1 + net_roll(&d, 2),
-                            1 + net_roll(&d, 2), net_roll(&d, 2), net_roll(&d, 2));
-        g.dilation_h = kind == 2 ? 1 : 1 + net_roll(&d, 3);
-        g.dilation_w = kind == 2 ? 1 : 1 + net_roll(&d, 3);
+        ae_conv g = conv_by_dice(&d, 7, 2, 2, kind == 2 ? 1 : 3);
         ae_pool q = pool_of(g.kernel_h, g.kernel_w, g.stride_h, g.stride_w, 0, 0);
         if (kind) g.pad_h = g.pad_w = 0;
         q.dilation_h = g.dilation_h;
