@@ -5698,6 +5698,8 @@ static ae_tensor *ae__tensor(ae_model *m, const ae__op *op, ae_tensor *in0, ae_t
     t->w = w;
     t->id = m->tensors++;
     t->loss = -1;
+    if (in1 && in1->kept && in1 == m->last)     // made for this one
+        ae__format(in1->name, sizeof in1->name, "%s kept", name);
     t->prev = m->last;
     if (m->last)
         m->last->next = t;
