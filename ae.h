@@ -3560,124 +3560,132 @@ AE_API ae_pool ae_pool_defaults(const ae_pool *o)
     return g;
 }
 
-/* What all these layers share: a plane of the input becomes a plane of the output, and no plane
-   knows of another. A task takes `each` planes one after another, so that whatever is added up
-   inside a plane has one order. */
-typedef struct ae__planes ae__planes;
-struct ae__planes {
-    void (*plane)(const ae__planes *p, float *out, const float *in, size_t k);
-    float *out;
-    const float *in;
-    int out_h, out_w, in_h, in_w;   // of a plane of `out` and of `in`
-    int32_t *index_out;             // max pooling
-    const int32_t *index;           // its users
-    ae_pool g;
-    int top, left;                  // padding
-    float value;
-    size_t count, each;             // planes in all, and of a task
-};
-
-static ae__planes ae__planes_of(float *out, int out_h, int out_w, const float *in, int in_h,
-                                int in_w, int B, int C)
-{
-    ae__planes p;
-    memset(&p, 0, sizeof p);
-    p.out = out;
-    p.in = in;
-    p.out_h = out_h;
-    p.out_w = out_w;
-    p.in_h = in_h;
-    p.in_w = in_w;
-    p.count = (size_t)B * (size_t)C;
-    return p;
-}
-
-static void ae__planes_job(void *arg, int task)
-{
-    const ae__planes *p = (const ae__planes *)arg;
-    size_t first = (size_t)task * p->each, end = first + ae__min(p->each, p->count - first);
-    size_t out_size = (size_t)p->out_h * (size_t)p->out_w;
-    size_t in_size = (size_t)p->in_h * (size_t)p->in_w;
-    for (size_t k = first; k < end; k++)
-        p->plane(p, p->out + k * out_size, p->in + k * in_size, k);
-}
-
-// How many equal units of work make a task: about as many elements as a piece has.
+// How many units of work of equal size make a task: about as many elements as a piece has.
 static size_t ae__units(size_t count, size_t size)
 {
     size_t piece = ae__piece(count * size), each = size ? (piece + size - 1) / size : count;
     return each ? each : 1;
 }
 
-static void ae__planes_run(const ae_exec *e, ae__planes *p,
-                           void (*plane)(const ae__planes *p, float *out, const float *in,
-                                         size_t k))
+/* Calls unit(arg, 0) ... unit(arg, count-1), each of about `size` elements, over the threads. What
+   is added up inside a unit has one order for any number of threads. */
+typedef void ae__unit_job(const void *arg, size_t k);
+
+typedef struct ae__work {
+    ae__unit_job *unit;
+    const void *arg;
+    size_t count, each;
+} ae__work;
+
+static void ae__work_job(void *arg, int task)
 {
-    size_t out_size = (size_t)p->out_h * (size_t)p->out_w;
-    size_t in_size = (size_t)p->in_h * (size_t)p->in_w;
-    p->plane = plane;
-    p->each = ae__units(p->count, out_size > in_size ? out_size : in_size);
-    ae__parallel(e, (int)((p->count + p->each - 1) / p->each), ae__planes_job, p);
+    const ae__work *w = (const ae__work *)arg;
+    size_t first = (size_t)task * w->each, end = first + ae__min(w->each, w->count - first);
+    for (size_t k = first; k < end; k++)
+        w->unit(w->arg, k);
 }
 
-// Told from the bits, so that -Ofast cannot argue it away.
-AE__INLINE int ae__is_nan(float x)
+static void ae__each(const ae_exec *e, size_t count, size_t size, ae__unit_job *unit,
+                     const void *arg)
 {
-    int32_t u;
-    memcpy(&u, &x, sizeof u);
-    return (u & 0x7fffffff) > 0x7f800000;
+    ae__work w = {unit, arg, count, ae__units(count, size)};
+    ae__parallel(e, (int)((count + w.each - 1) / w.each), ae__work_job, &w);
 }
 
-// The taps of a window along one axis that lie inside: those from *first up to *end, of the
-// position at + tap * dilation.
-static void ae__inside(int *first, int *end, int at, int kernel, int dilation, int size)
+/* What all these layers share: a plane of the input becomes a plane of the output, and no plane
+   knows of another. */
+typedef struct ae__plane ae__plane;
+typedef void ae__plane_job(const ae__plane *p, const void *arg);
+struct ae__plane {
+    float *out;
+    const float *in;
+    int out_h, out_w, in_h, in_w;
+    size_t out_size, in_size, k;        // k: which plane it is
+    ae__plane_job *job;
+    const void *arg;
+};
+
+static void ae__plane_unit(const void *arg, size_t k)
 {
-    *first = at < 0 ? (dilation - 1 - at) / dilation : 0;
-    *end = at >= size ? 0 : (size - 1 - at) / dilation + 1;
-    if (*end > kernel) *end = kernel;
+    ae__plane p = *(const ae__plane *)arg;
+    p.out += k * p.out_size;
+    p.in += k * p.in_size;
+    p.k = k;
+    p.job(&p, p.arg);
 }
 
-// Where the largest element of the window at row i, column j lies. Which one it is cannot be
-// foreseen, so it is chosen without a branch: here, and in ae__max_2x2.
-static int32_t ae__max_window(const float *x, const ae_pool *g, int H, int W, int i, int j)
+static void ae__planes(const ae_exec *e, ae__plane_job *job, const void *arg, float *out,
+                       int out_h, int out_w, const float *in, int in_h, int in_w, int B, int C)
 {
-    int row = i * g->stride_h - g->pad_h, column = j * g->stride_w - g->pad_w;
-    int p0, p1, q0, q1;
-    ae__inside(&p0, &p1, row, g->kernel_h, g->dilation_h, H);
-    ae__inside(&q0, &q1, column, g->kernel_w, g->dilation_w, W);
-    int32_t best = (row + p0 * g->dilation_h) * W + column + q0 * g->dilation_w;
-    for (int p = p0; p < p1; p++) {
-        int32_t at = (row + p * g->dilation_h) * W + column + q0 * g->dilation_w;
-        for (int q = q0; q < q1; q++, at += g->dilation_w) {
-            int32_t better = (x[at] > x[best]) | ae__is_nan(x[at]);
-            best += (at - best) & -better;
-        }
-    }
-    return best;
+    size_t out_size = (size_t)out_h * (size_t)out_w, in_size = (size_t)in_h * (size_t)in_w;
+    ae__plane p = {out, in, out_h, out_w, in_h, in_w, out_size, in_size, 0, job, arg};
+    ae__each(e, (size_t)B * (size_t)C, out_size > in_size ? out_size : in_size, ae__plane_unit,
+             &p);
 }
 
-// The same for the 2 x 2 elements from x[at] on, in rows W apart; -1 where a NaN may be.
-AE__INLINE int32_t ae__max_2x2(const float *x, int32_t at, int32_t W)
+// Of the window of output i, j what is inside the picture: rows and columns up to the ends, a
+// dilation apart. scale: one over what the sum of an average is divided by.
+typedef struct ae__window {
+    int row, row_end, column, column_end;
+    double scale;
+} ae__window;
+
+AE__INLINE ae__window ae__window_of(const ae_pool *g, int dilation_h, int dilation_w, int H, int W,
+                                    int i, int j)
 {
-    int32_t above = at + (x[at + 1] > x[at]), below = at + W + (x[at + W + 1] > x[at + W]);
-    int32_t lower = x[below] > x[above];
-    float sum = (x[at] + x[at + 1]) + (x[at + W] + x[at + W + 1]);
-    return ae__is_nan(sum) ? -1 : above + ((below - above) & -lower);
+    ae__window w;
+    w.row = i * g->stride_h - g->pad_h;
+    w.column = j * g->stride_w - g->pad_w;
+    w.row_end = w.row + (g->kernel_h - 1) * dilation_h + 1;
+    w.column_end = w.column + (g->kernel_w - 1) * dilation_w + 1;
+    while (w.row < 0) w.row += dilation_h;
+    while (w.column < 0) w.column += dilation_w;
+    if (w.row_end > H) w.row_end = H;
+    if (w.column_end > W) w.column_end = W;
+    w.scale = 1.0 / (g->exclude_pad ? (double)(w.row_end - w.row) * (w.column_end - w.column)
+                                    : (double)g->kernel_h * g->kernel_w);
+    return w;
 }
 
-static void ae__max_pool_plane(const ae__planes *p, float *y, const float *x, size_t k)
+// `at` where x is larger there, or NaN, else `best`: without a branch, which could not be foreseen,
+// and NaN told from the bits, so that -Ofast cannot argue it away.
+AE__INLINE int32_t ae__larger(const float *x, int32_t best, int32_t at)
 {
-    const ae_pool *g = &p->g;
-    int H = p->in_h, W = p->in_w, OH = p->out_h, OW = p->out_w;
-    int32_t *index = p->index_out ? p->index_out + k * (size_t)OH * (size_t)OW : NULL;
+    int32_t bits;
+    memcpy(&bits, x + at, sizeof bits);
+    int32_t better = (x[at] > x[best]) | ((bits & 0x7fffffff) > 0x7f800000);
+    return best + ((at - best) & -better);
+}
+
+typedef struct ae__max_pool {
+    ae_pool g;
+    int32_t *index;
+} ae__max_pool;
+
+static void ae__max_pool_plane(const ae__plane *p, const void *arg)
+{
+    const ae_pool *g = &((const ae__max_pool *)arg)->g;
+    int32_t *index = ((const ae__max_pool *)arg)->index, W = p->in_w;
+    const float *x = p->in;
+    if (index) index += p->k * p->out_size;
     int usual = g->kernel_h == 2 && g->kernel_w == 2 && g->stride_h == 2 && g->stride_w == 2 &&
                 g->pad_h == 0 && g->pad_w == 0 && g->dilation_h == 1 && g->dilation_w == 1;
-    for (int i = 0; i < OH; i++)
-        for (int j = 0; j < OW; j++, y++) {
-            int32_t best = usual ? ae__max_2x2(x, 2 * (i * W + j), W) : -1;
-            if (best < 0) best = ae__max_window(x, g, H, W, i, j);
-            *y = x[best];
-            if (index) *index++ = best;
+    for (int i = 0, k = 0; i < p->out_h; i++)
+        for (int j = 0; j < p->out_w; j++, k++) {
+            int32_t best;
+            if (usual) {                // several times as fast as the loops
+                int32_t at = 2 * (i * W + j);
+                best = ae__larger(x, ae__larger(x, at, at + 1),
+                                  ae__larger(x, at + W, at + W + 1));
+            } else {
+                ae__window w = ae__window_of(g, g->dilation_h, g->dilation_w, p->in_h, W, i, j);
+                best = w.row * W + w.column;
+                for (int row = w.row; row < w.row_end; row += g->dilation_h)
+                    for (int at = w.column; at < w.column_end; at += g->dilation_w)
+                        best = ae__larger(x, best, row * W + at);
+            }
+            p->out[k] = x[best];
+            if (index) index[k] = best;
         }
 }
 
@@ -3686,100 +3694,70 @@ AE_API void ae_max_pool2d_forward(const ae_exec *e, float *y, int32_t *index, co
 {
     int OH = ae_conv_size(H, g->kernel_h, g->stride_h, g->pad_h, g->dilation_h);
     int OW = ae_conv_size(W, g->kernel_w, g->stride_w, g->pad_w, g->dilation_w);
-    ae__planes p = ae__planes_of(y, OH, OW, x, H, W, B, C);
-    p.index_out = index;
-    p.g = *g;
-    ae__planes_run(e, &p, ae__max_pool_plane);
-}
-
-// out = 0, then out[index] += in.
-static AE__UNUSED void ae__scatter_sum(const ae__planes *p, float *out, const float *in, size_t k)
-{
-    size_t n = (size_t)p->in_h * (size_t)p->in_w;
-    const int32_t *index = p->index + k * n;
-    memset(out, 0, (size_t)p->out_h * (size_t)p->out_w * sizeof *out);
-    for (size_t i = 0; i < n; i++)
-        out[index[i]] += in[i];
+    ae__max_pool t = {*g, index};
+    ae__planes(e, ae__max_pool_plane, &t, y, OH, OW, x, H, W, B, C);
 }
 
 // out = 0, then out[index] = in.
-static void ae__scatter(const ae__planes *p, float *out, const float *in, size_t k)
+static void ae__scatter_plane(const ae__plane *p, const void *arg)
 {
-    size_t n = (size_t)p->in_h * (size_t)p->in_w;
-    const int32_t *index = p->index + k * n;
-    memset(out, 0, (size_t)p->out_h * (size_t)p->out_w * sizeof *out);
-    for (size_t i = 0; i < n; i++)
-        out[index[i]] = in[i];
+    const int32_t *index = (const int32_t *)arg + p->k * p->in_size;
+    memset(p->out, 0, p->out_size * sizeof *p->out);
+    for (size_t i = 0; i < p->in_size; i++)
+        p->out[index[i]] = p->in[i];
 }
-
-// out = in[index].
-static AE__UNUSED void ae__gather(const ae__planes *p, float *out, const float *in, size_t k)
-{
-    size_t n = (size_t)p->out_h * (size_t)p->out_w;
-    const int32_t *index = p->index + k * n;
-    for (size_t i = 0; i < n; i++)
-        out[i] = in[index[i]];
-}
-
-#ifndef AE_NO_TRAIN
-AE_API void ae_max_pool2d_backward(const ae_exec *e, float *dx, const float *dy,
-                                   const int32_t *index, int B, int C, int H, int W, int OH,
-                                   int OW)
-{
-    // y = x[index]:   dx[index] += dy
-    ae__planes p = ae__planes_of(dx, H, W, dy, OH, OW, B, C);
-    p.index = index;
-    ae__planes_run(e, &p, ae__scatter_sum);
-}
-#endif
 
 AE_API void ae_max_unpool2d_forward(const ae_exec *e, float *y, const float *x,
                                     const int32_t *index, int B, int C, int H, int W, int OH,
                                     int OW)
 {
-    ae__planes p = ae__planes_of(y, OH, OW, x, H, W, B, C);
-    p.index = index;
-    ae__planes_run(e, &p, ae__scatter);
+    ae__planes(e, ae__scatter_plane, index, y, OH, OW, x, H, W, B, C);
 }
 
 #ifndef AE_NO_TRAIN
+// y = x[index]:   dx[index] += dy
+static void ae__max_pool_grad_plane(const ae__plane *p, const void *arg)
+{
+    const int32_t *index = (const int32_t *)arg + p->k * p->in_size;
+    memset(p->out, 0, p->out_size * sizeof *p->out);
+    for (size_t i = 0; i < p->in_size; i++)
+        p->out[index[i]] += p->in[i];
+}
+
+AE_API void ae_max_pool2d_backward(const ae_exec *e, float *dx, const float *dy,
+                                   const int32_t *index, int B, int C, int H, int W, int OH,
+                                   int OW)
+{
+    ae__planes(e, ae__max_pool_grad_plane, index, dx, H, W, dy, OH, OW, B, C);
+}
+
+// y[index] = x:   dx = dy[index]
+static void ae__gather_plane(const ae__plane *p, const void *arg)
+{
+    const int32_t *index = (const int32_t *)arg + p->k * p->out_size;
+    for (size_t i = 0; i < p->out_size; i++)
+        p->out[i] = p->in[index[i]];
+}
+
 AE_API void ae_max_unpool2d_backward(const ae_exec *e, float *dx, const float *dy,
                                      const int32_t *index, int B, int C, int H, int W, int OH,
                                      int OW)
 {
-    // y[index] = x:   dx = dy[index]
-    ae__planes p = ae__planes_of(dx, H, W, dy, OH, OW, B, C);
-    p.index = index;
-    ae__planes_run(e, &p, ae__gather);
+    ae__planes(e, ae__gather_plane, index, dx, H, W, dy, OH, OW, B, C);
 }
 #endif
 
-// The window at row i, column j of an average: its rows p0 ... p1-1 and columns q0 ... q1-1 inside
-// the picture. Returns one over what its sum is divided by.
-static double ae__mean_window(const ae_pool *g, int H, int W, int i, int j, int *p0, int *p1,
-                              int *q0, int *q1)
+static void ae__avg_pool_plane(const ae__plane *p, const void *arg)
 {
-    int row = i * g->stride_h - g->pad_h, column = j * g->stride_w - g->pad_w;
-    *p0 = row > 0 ? row : 0;
-    *q0 = column > 0 ? column : 0;
-    *p1 = row + g->kernel_h < H ? row + g->kernel_h : H;
-    *q1 = column + g->kernel_w < W ? column + g->kernel_w : W;
-    return 1.0 / (g->exclude_pad ? (double)(*p1 - *p0) * (*q1 - *q0)
-                                 : (double)g->kernel_h * g->kernel_w);
-}
-
-static void ae__avg_pool_plane(const ae__planes *p, float *y, const float *x, size_t k)
-{
-    (void)k;
+    float *y = p->out;
     for (int i = 0; i < p->out_h; i++)
         for (int j = 0; j < p->out_w; j++) {
-            int p0, p1, q0, q1;
-            double scale = ae__mean_window(&p->g, p->in_h, p->in_w, i, j, &p0, &p1, &q0, &q1);
+            ae__window w = ae__window_of((const ae_pool *)arg, 1, 1, p->in_h, p->in_w, i, j);
             double sum = 0;
-            for (int row = p0; row < p1; row++)
-                for (int column = q0; column < q1; column++)
-                    sum += (double)x[row * p->in_w + column];
-            y[i * p->out_w + j] = (float)(sum * scale);
+            for (int row = w.row; row < w.row_end; row++)
+                for (int column = w.column; column < w.column_end; column++)
+                    sum += (double)p->in[row * p->in_w + column];
+            *y++ = (float)(sum * w.scale);
         }
 }
 
@@ -3788,24 +3766,21 @@ AE_API void ae_avg_pool2d_forward(const ae_exec *e, float *y, const float *x, co
 {
     int OH = ae_conv_size(H, g->kernel_h, g->stride_h, g->pad_h, 1);
     int OW = ae_conv_size(W, g->kernel_w, g->stride_w, g->pad_w, 1);
-    ae__planes p = ae__planes_of(y, OH, OW, x, H, W, B, C);
-    p.g = *g;
-    ae__planes_run(e, &p, ae__avg_pool_plane);
+    ae__planes(e, ae__avg_pool_plane, g, y, OH, OW, x, H, W, B, C);
 }
 
 #ifndef AE_NO_TRAIN
-static void ae__avg_pool_grad_plane(const ae__planes *p, float *dx, const float *dy, size_t k)
+static void ae__avg_pool_grad_plane(const ae__plane *p, const void *arg)
 {
-    (void)k;
-    memset(dx, 0, (size_t)p->out_h * (size_t)p->out_w * sizeof *dx);
+    const float *dy = p->in;
+    memset(p->out, 0, p->out_size * sizeof *p->out);
     for (int i = 0; i < p->in_h; i++)
         for (int j = 0; j < p->in_w; j++) {
-            int p0, p1, q0, q1;
-            double scale = ae__mean_window(&p->g, p->out_h, p->out_w, i, j, &p0, &p1, &q0, &q1);
-            float share = (float)((double)dy[i * p->in_w + j] * scale);
-            for (int row = p0; row < p1; row++)
-                for (int column = q0; column < q1; column++)
-                    dx[row * p->out_w + column] += share;
+            ae__window w = ae__window_of((const ae_pool *)arg, 1, 1, p->out_h, p->out_w, i, j);
+            float share = (float)((double)*dy++ * w.scale);
+            for (int row = w.row; row < w.row_end; row++)
+                for (int column = w.column; column < w.column_end; column++)
+                    p->out[row * p->out_w + column] += share;
         }
 }
 
@@ -3814,78 +3789,64 @@ AE_API void ae_avg_pool2d_backward(const ae_exec *e, float *dx, const float *dy,
 {
     int OH = ae_conv_size(H, g->kernel_h, g->stride_h, g->pad_h, 1);
     int OW = ae_conv_size(W, g->kernel_w, g->stride_w, g->pad_w, 1);
-    ae__planes p = ae__planes_of(dx, H, W, dy, OH, OW, B, C);
-    p.g = *g;
-    ae__planes_run(e, &p, ae__avg_pool_grad_plane);
+    ae__planes(e, ae__avg_pool_grad_plane, g, dx, H, W, dy, OH, OW, B, C);
 }
 #endif
 
-// Which of `in` elements is the nearest of element i of `out`: in single precision, so that the
-// same neighbour is found as PyTorch finds.
-AE__INLINE int ae__nearest(int i, int in, int out)
-{
-    int at = (int)((float)i * ((float)in / (float)out));
-    return at < in ? at : in - 1;
-}
-
-static void ae__nearest_plane(const ae__planes *p, float *y, const float *x, size_t k)
-{
-    int H = p->in_h, W = p->in_w, OH = p->out_h, OW = p->out_w, last = -1;
-    (void)k;
-    for (int i = 0; i < OH; i++, y += OW) {
-        int row = ae__nearest(i, H, OH);
-        const float *from = x + row * W;
-        if (row == last) {
-            memcpy(y, y - OW, (size_t)OW * sizeof *y);
-        } else if (OW == 2 * W) {
-            for (int j = 0; j < W; j++)
-                y[2 * j] = y[2 * j + 1] = from[j];
-        } else {
-            for (int j = 0; j < OW; j++)
-                y[j] = from[ae__nearest(j, W, OW)];
-        }
-        last = row;
-    }
-}
-
-/* Element i of `out` lies between two neighbours: x[at] (1-w) + x[next] w. */
+// Element i of `out` is made of two neighbours: x[at] (1-w) + x[next] w.
 typedef struct ae__tap {
     int at, next;
     float w;
 } ae__tap;
 
-static ae__tap ae__tap_of(int i, int in, int out)
+// Of the n elements from number i on. The nearest is found in single precision, so that it is the
+// one that PyTorch finds.
+static void ae__taps(ae__tap *t, int n, ae_upsample_kind kind, int i, int in, int out)
 {
-    ae__tap b;
-    double s = (i + 0.5) * in / out - 0.5;
-    if (s < 0) s = 0;
-    b.at = (int)s < in - 1 ? (int)s : in - 1;
-    b.next = b.at < in - 1 ? b.at + 1 : b.at;
-    b.w = (float)(s - b.at);
-    return b;
+    for (int end = i + n; i < end; i++, t++) {
+        double s = kind == AE_NEAREST ? (double)((float)i * ((float)in / (float)out))
+                                      : (i + 0.5) * in / out - 0.5;
+        int linear = kind == AE_BILINEAR && s > 0 && s < in - 1;
+        t->at = s < in - 1 ? (int)s : in - 1;
+        t->next = linear ? t->at + 1 : t->at;
+        t->w = linear ? (float)(s - t->at) : 0.0f;
+    }
 }
 
-#define AE__COLUMNS 64              // columns whose neighbours are found once for all rows
+#define AE__COLUMNS 64          // columns whose neighbours are found once for all rows
 
-static void ae__bilinear_plane(const ae__planes *p, float *y, const float *x, size_t k)
+static void ae__upsample_plane(const ae__plane *p, const void *arg)
 {
-    ae__tap columns[AE__COLUMNS];
-    (void)k;
-    for (int first = 0; first < p->out_w; first += AE__COLUMNS) {
-        int n = p->out_w - first < AE__COLUMNS ? p->out_w - first : AE__COLUMNS;
-        for (int j = 0; j < n; j++)
-            columns[j] = ae__tap_of(first + j, p->in_w, p->out_w);
+    ae_upsample_kind kind = *(const ae_upsample_kind *)arg;
+    ae__tap c[AE__COLUMNS], r;
+    for (int first = 0, n; first < p->out_w; first += n) {
+        n = p->out_w - first < AE__COLUMNS ? p->out_w - first : AE__COLUMNS;
+        ae__taps(c, n, kind, first, p->in_w, p->out_w);
         for (int i = 0; i < p->out_h; i++) {
-            ae__tap r = ae__tap_of(i, p->in_h, p->out_h);
-            const float *above = x + r.at * p->in_w, *below = x + r.next * p->in_w;
-            float *to = y + i * p->out_w + first;
-            for (int j = 0; j < n; j++) {
-                ae__tap c = columns[j];
-                float a = above[c.at] * (1 - c.w) + above[c.next] * c.w;
-                float b = below[c.at] * (1 - c.w) + below[c.next] * c.w;
-                to[j] = a * (1 - r.w) + b * r.w;
+            ae__taps(&r, 1, kind, i, p->in_h, p->out_h);
+            const float *above = p->in + r.at * p->in_w, *below = p->in + r.next * p->in_w;
+            float *y = p->out + i * p->out_w + first;
+            for (int j = 0; kind == AE_NEAREST && j < n; j++)
+                y[j] = above[c[j].at];
+            for (int j = 0; kind == AE_BILINEAR && j < n; j++) {
+                float a = above[c[j].at] * (1 - c[j].w) + above[c[j].next] * c[j].w;
+                float b = below[c[j].at] * (1 - c[j].w) + below[c[j].next] * c[j].w;
+                y[j] = a * (1 - r.w) + b * r.w;
             }
         }
+    }
+}
+
+// Nearest at twice the size, which is what decoders do.
+static void ae__twice_plane(const ae__plane *p, const void *arg)
+{
+    const float *x = p->in;
+    size_t OW = 2 * (size_t)p->in_w;
+    (void)arg;
+    for (float *y = p->out; x < p->in + p->in_size; y += 2 * OW) {
+        for (size_t j = 0; j < OW; j += 2)
+            y[j] = y[j + 1] = *x++;
+        memcpy(y + OW, y, OW * sizeof *y);
     }
 }
 
@@ -3893,99 +3854,92 @@ AE_API void ae_upsample2d_forward(const ae_exec *e, float *y, const float *x,
                                   ae_upsample_kind kind, int B, int C, int H, int W, int OH,
                                   int OW)
 {
-    ae__planes p = ae__planes_of(y, OH, OW, x, H, W, B, C);
-    ae__planes_run(e, &p, kind == AE_BILINEAR ? ae__bilinear_plane : ae__nearest_plane);
+    int twice = kind == AE_NEAREST && OH == 2 * H && OW == 2 * W;
+    ae__planes(e, twice ? ae__twice_plane : ae__upsample_plane, &kind, y, OH, OW, x, H, W, B, C);
 }
 
 #ifndef AE_NO_TRAIN
-// Neighbours in a row of dy that go to the same place are added up first: shorter sums.
-static void ae__nearest_grad_plane(const ae__planes *p, float *dx, const float *dy, size_t k)
+// y = sum of weight x[neighbour]:   dx[neighbour] += weight dy. Neighbours in a row of dy that go
+// to the same place are added up first: shorter sums.
+static void ae__upsample_grad_plane(const ae__plane *p, const void *arg)
 {
-    int H = p->out_h, W = p->out_w, OH = p->in_h, OW = p->in_w;
-    (void)k;
-    memset(dx, 0, (size_t)H * (size_t)W * sizeof *dx);
-    for (int i = 0; i < OH; i++, dy += OW) {
-        float *to = dx + ae__nearest(i, H, OH) * W;
-        if (OW == 2 * W) {
-            for (int j = 0; j < W; j++)
-                to[j] += dy[2 * j] + dy[2 * j + 1];
-            continue;
-        }
-        for (int j = 0, at = 0; j < OW;) {
-            float sum = 0;
-            int here = at;
-            for (; at == here && j < OW; at = ae__nearest(j, W, OW))
-                sum += dy[j++];
-            to[here] += sum;
+    ae_upsample_kind kind = *(const ae_upsample_kind *)arg;
+    ae__tap c[AE__COLUMNS], r;
+    memset(p->out, 0, p->out_size * sizeof *p->out);
+    for (int first = 0, n; first < p->in_w; first += n) {
+        n = p->in_w - first < AE__COLUMNS ? p->in_w - first : AE__COLUMNS;
+        ae__taps(c, n, kind, first, p->out_w, p->in_w);
+        for (int i = 0; i < p->in_h; i++) {
+            ae__taps(&r, 1, kind, i, p->out_h, p->in_h);
+            float *above = p->out + r.at * p->out_w, *below = p->out + r.next * p->out_w;
+            const float *dy = p->in + i * p->in_w + first;
+            for (int j = 0; j < n;) {
+                int at = c[j].at, next = at;
+                float a = 0, b = 0;
+                for (; j < n && c[j].at == at; next = c[j++].next) {
+                    a += dy[j] * (1 - c[j].w);
+                    b += dy[j] * c[j].w;
+                }
+                above[at] += a * (1 - r.w);
+                if (kind == AE_NEAREST) continue;
+                above[next] += b * (1 - r.w);
+                below[at] += a * r.w;
+                below[next] += b * r.w;
+            }
         }
     }
 }
 
-static void ae__bilinear_grad_plane(const ae__planes *p, float *dx, const float *dy, size_t k)
+static void ae__twice_grad_plane(const ae__plane *p, const void *arg)
 {
-    ae__tap columns[AE__COLUMNS];
-    (void)k;
-    memset(dx, 0, (size_t)p->out_h * (size_t)p->out_w * sizeof *dx);
-    for (int first = 0; first < p->in_w; first += AE__COLUMNS) {
-        int n = p->in_w - first < AE__COLUMNS ? p->in_w - first : AE__COLUMNS;
-        for (int j = 0; j < n; j++)
-            columns[j] = ae__tap_of(first + j, p->out_w, p->in_w);
-        for (int i = 0; i < p->in_h; i++) {
-            ae__tap r = ae__tap_of(i, p->out_h, p->in_h);
-            float *above = dx + r.at * p->out_w, *below = dx + r.next * p->out_w;
-            const float *from = dy + i * p->in_w + first;
-            for (int j = 0; j < n;) {
-                ae__tap c = columns[j];
-                float at = 0, next = 0;
-                for (; j < n && columns[j].at == c.at; j++) {
-                    at += from[j] * (1 - columns[j].w);
-                    next += from[j] * columns[j].w;
-                }
-                above[c.at] += at * (1 - r.w);
-                above[c.next] += next * (1 - r.w);
-                below[c.at] += at * r.w;
-                below[c.next] += next * r.w;
-            }
-        }
-    }
+    const float *dy = p->in;
+    size_t OW = (size_t)p->in_w;
+    (void)arg;
+    for (float *dx = p->out; dx < p->out + p->out_size; dy += OW)
+        for (size_t j = 0; j < OW; j += 2, dy += 2)
+            *dx++ = (dy[0] + dy[1]) + (dy[OW] + dy[OW + 1]);
 }
 
 AE_API void ae_upsample2d_backward(const ae_exec *e, float *dx, const float *dy,
                                    ae_upsample_kind kind, int B, int C, int H, int W, int OH,
                                    int OW)
 {
-    // y = sum of weight x[neighbour]:   dx[neighbour] += weight dy
-    ae__planes p = ae__planes_of(dx, H, W, dy, OH, OW, B, C);
-    ae__planes_run(e, &p, kind == AE_BILINEAR ? ae__bilinear_grad_plane : ae__nearest_grad_plane);
+    int twice = kind == AE_NEAREST && OH == 2 * H && OW == 2 * W;
+    ae__planes(e, twice ? ae__twice_grad_plane : ae__upsample_grad_plane, &kind, dx, H, W, dy, OH,
+               OW, B, C);
 }
 #endif
 
-static void ae__pad_plane(const ae__planes *p, float *y, const float *x, size_t k)
+typedef struct ae__pad {
+    int top, left;
+    float value;
+} ae__pad;
+
+static void ae__pad_plane(const ae__plane *p, const void *arg)
 {
     // The columns from `first` up to `end` of a row of y have one in x.
-    int W = p->in_w, OW = p->out_w, left = p->left;
-    int first = left > 0 ? left : 0, end = left + W < OW ? left + W : OW;
-    (void)k;
-    for (int i = 0; i < p->out_h; i++, y += OW) {
-        int row = i - p->top, inside = row >= 0 && row < p->in_h && first < end;
-        int j = 0;
-        for (; j < (inside ? first : OW); j++)
-            y[j] = p->value;
+    const ae__pad *t = (const ae__pad *)arg;
+    int first = t->left > 0 ? t->left : 0, end = t->left + p->in_w;
+    if (end > p->out_w) end = p->out_w;
+    for (int i = 0; i < p->out_h; i++) {
+        float *y = p->out + i * p->out_w;
+        int row = i - t->top;
+        int inside = row >= 0 && row < p->in_h && first < end;
+        for (int j = 0; j < (inside ? first : p->out_w); j++)
+            y[j] = t->value;
         if (!inside) continue;
-        memcpy(y + first, x + row * W + (first - left), (size_t)(end - first) * sizeof *y);
-        for (j = end; j < OW; j++)
-            y[j] = p->value;
+        memcpy(y + first, p->in + row * p->in_w + (first - t->left),
+               (size_t)(end - first) * sizeof *y);
+        for (int j = end; j < p->out_w; j++)
+            y[j] = t->value;
     }
 }
 
 AE_API void ae_pad2d_forward(const ae_exec *e, float *y, const float *x, int top, int bottom,
                              int left, int right, float value, int B, int C, int H, int W)
 {
-    ae__planes p = ae__planes_of(y, H + top + bottom, W + left + right, x, H, W, B, C);
-    p.top = top;
-    p.left = left;
-    p.value = value;
-    ae__planes_run(e, &p, ae__pad_plane);
+    ae__pad t = {top, left, value};
+    ae__planes(e, ae__pad_plane, &t, y, H + top + bottom, W + left + right, x, H, W, B, C);
 }
 
 #ifndef AE_NO_TRAIN
@@ -4001,242 +3955,139 @@ AE_API void ae_pad2d_backward(const ae_exec *e, float *dx, const float *dy, int 
 /* ---------------------------------------------------------------------------
    >>norm   batch, layer and group normalisation                              */
 
-/* The work is done in chunks of at most AE__SUM_BLOCK elements that lie side by side: their sums in
-   float, the sums of chunks in double. The inner loops are 16 long and write what they computed
-   at their end, so that any compiler can use vectors. */
-#define AE__CHUNK AE__SUM_BLOCK
+/* Whatever is normalised is C channels here, each of B rows of P elements, C P apart. For group
+   normalisation they are the groups of all samples, of one row each. A unit of work is a few
+   channels together where rows are short, so that whole cache lines are used. */
+#define AE__TOGETHER 32
 
-static double ae__chunk_sum(const float *x, size_t n)
-{
-    float lane[16] = {0};
-    double sum = 0;
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16)
-        for (int j = 0; j < 16; j++)
-            lane[j] += x[i + (size_t)j];
-    for (int j = 0; j < 16; j++)
-        sum += (double)lane[j];
-    for (; i < n; i++)
-        sum += (double)x[i];
-    return sum;
-}
-
-// sum[0] += the sum of g, sum[1] += that of g (x - mean).
-static void ae__chunk_sums(double sum[2], const float *g, const float *x, float mean, size_t n)
-{
-    float lane[16] = {0}, product[16] = {0};
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16)
-        for (int j = 0; j < 16; j++) {
-            float v = g[i + (size_t)j];
-            lane[j] += v;
-            product[j] += v * (x[i + (size_t)j] - mean);
-        }
-    for (int j = 0; j < 16; j++) {
-        sum[0] += (double)lane[j];
-        sum[1] += (double)product[j];
-    }
-    for (; i < n; i++) {
-        sum[0] += (double)g[i];
-        sum[1] += (double)(g[i] * (x[i] - mean));
-    }
-}
-
-// y = (x - mean) a + b; y may be x.
-static void ae__chunk_affine(float *y, const float *x, float mean, float a, float b, size_t n)
-{
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        float v[16];
-        for (int j = 0; j < 16; j++)
-            v[j] = (x[i + (size_t)j] - mean) * a + b;
-        memcpy(y + i, v, sizeof v);
-    }
-    for (; i < n; i++)
-        y[i] = (x[i] - mean) * a + b;
-}
-
-// y = x a[i] + b[i], either of them NULL for 1 and 0; y may be x.
-static void ae__chunk_scale(float *y, const float *x, const float *a, const float *b, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        y[i] = (a ? x[i] * a[i] : x[i]) + (b ? b[i] : 0.0f);
-}
-
-#ifndef AE_NO_TRAIN
-// dx = g a + (x - mean) b + c; dx may be g.
-static void ae__chunk_mix(float *dx, const float *g, const float *x, float mean, float a, float b,
-                          float c, size_t n)
-{
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        float v[16];
-        for (int j = 0; j < 16; j++)
-            v[j] = g[i + (size_t)j] * a + ((x[i + (size_t)j] - mean) * b + c);
-        memcpy(dx + i, v, sizeof v);
-    }
-    for (; i < n; i++)
-        dx[i] = g[i] * a + ((x[i] - mean) * b + c);
-}
-#endif
-
-/* One channel of a batch: rows of `run` elements, `stride` apart, n elements in all. A chunk of it
-   is taken as it lies where the rows are long, else short rows are brought together. */
-typedef struct ae__channel {
-    size_t run, stride, n;
-    size_t k;                       // the chunk: its first element's number, size, place
-    size_t size, row, column;
-    int apart;                      // nonzero: it does not lie side by side
-} ae__channel;
-
-static ae__channel ae__channel_of(size_t run, size_t stride, size_t rows)
-{
-    ae__channel c;
-    memset(&c, 0, sizeof c);
-    c.run = run;
-    c.stride = stride;
-    c.n = run * rows;
-    return c;
-}
-
-// On to the next chunk (the first, when size is 0); zero at the end, and ready for another round.
-static int ae__next_chunk(ae__channel *c)
-{
-    c->k += c->size;
-    c->size = ae__min(AE__CHUNK, c->n - c->k);
-    if (c->size == 0) {
-        c->k = 0;
-        return 0;
-    }
-    c->row = c->k / c->run;
-    c->column = c->k % c->run;
-    if (c->run >= AE__CHUNK / 4) c->size = ae__min(c->size, c->run - c->column);
-    c->apart = c->size > c->run - c->column;
-    return 1;
-}
-
-static const float *ae__take(float *buffer, const float *x, const ae__channel *c)
-{
-    x += c->row * c->stride + c->column;
-    if (!c->apart) return x;
-    if (c->run == 1) {
-        for (size_t k = 0; k < c->size; k++, x += c->stride)
-            buffer[k] = *x;
-        return buffer;
-    }
-    for (size_t k = 0, end = c->run - c->column; k < c->size; end = ae__min(k + c->run, c->size)) {
-        while (k < end)
-            buffer[k++] = *x++;
-        x += c->stride - c->run;
-    }
-    return buffer;
-}
-
-static float *ae__target(float *buffer, float *y, const ae__channel *c)
-{
-    return c->apart ? buffer : y + c->row * c->stride + c->column;
-}
-
-// What ae__take took, back to its place in y.
-static void ae__put_back(const float *buffer, float *y, const ae__channel *c)
-{
-    y += c->row * c->stride + c->column;
-    if (!c->apart) return;
-    if (c->run == 1) {
-        for (size_t k = 0; k < c->size; k++, y += c->stride)
-            *y = buffer[k];
-        return;
-    }
-    for (size_t k = 0, end = c->run - c->column; k < c->size; end = ae__min(k + c->run, c->size)) {
-        while (k < end)
-            *y++ = buffer[k++];
-        y += c->stride - c->run;
-    }
-}
-
-/* The mean, the biased variance, and the mean as a float that is subtracted. The second pass sums
-   the differences from the first pass' mean, too: what that missed is made good. */
-static float ae__moments(double *mean, double *variance, const float *x, ae__channel c)
-{
-    float buffer[AE__CHUNK], shifted[AE__CHUNK];
-    double sum = 0, sums[2] = {0, 0}, n = (double)c.n;
-    while (ae__next_chunk(&c))
-        sum += ae__chunk_sum(ae__take(buffer, x, &c), c.size);
-    float m = (float)(sum / n);
-    while (ae__next_chunk(&c)) {
-        const float *v = ae__take(buffer, x, &c);
-        ae__chunk_affine(shifted, v, m, 1.0f, 0.0f, c.size);
-        ae__chunk_sums(sums, shifted, v, m, c.size);
-    }
-    *mean = (double)m + sums[0] / n;
-    *variance = sums[1] / n - sums[0] / n * (sums[0] / n);
-    return (float)*mean;
-}
-
-typedef struct ae__norms {
-    float *y, *mean, *rstd, *run_mean, *run_var;        // forward
-    float *dx, *dgamma, *dbeta;                         // backward
-    const float *x, *dy, *in_mean, *in_rstd, *gamma, *beta;
-    float momentum, eps;
+typedef struct ae__norms {      // the arguments of the functions below
     size_t B, C, P, groups;
-    int per_channel;
-    size_t count, each;                                 // units of work, and of a task
+    float *y, *mean, *rstd, *run_mean, *run_var;
+    float *dx, *dgamma, *dbeta;
+    const float *x, *dy, *in_mean, *in_rstd, *in_var, *gamma, *beta;
+    float momentum, eps;
+    size_t each;                // channels of a unit of work
 } ae__norms;
 
-static ae__norms ae__norm_of(const float *x, const float *gamma, const float *beta, int B, int C,
-                            int P)
+static ae__norms ae__norms_of(const float *x, const float *gamma, size_t B, size_t C, size_t P)
 {
     ae__norms t;
     memset(&t, 0, sizeof t);
     t.x = x;
     t.gamma = gamma;
-    t.beta = beta;
-    t.B = (size_t)B;
-    t.C = (size_t)C;
-    t.P = (size_t)P;
+    t.B = B;
+    t.C = C;
+    t.P = P;
+    t.each = P < AE__TOGETHER ? AE__TOGETHER / P : 1;
     return t;
 }
 
-static void ae__norm_run(const ae_exec *e, ae__norms *t, ae_job *job, size_t count, size_t size)
+static void ae__norms_run(const ae_exec *e, const ae__norms *t, ae__unit_job *unit)
 {
-    t->count = count;
-    t->each = ae__units(count, size);
-    ae__parallel(e, (int)((count + t->each - 1) / t->each), job, t);
+    ae__each(e, (t->C + t->each - 1) / t->each, t->each * t->B * t->P, unit, t);
 }
 
-/* ---- batch normalisation: a channel at a time ---- */
+/* The loops over a row are 16 long and write what they computed at their end, so that any compiler
+   can use vectors. */
 
-// y = (x - mean) a + b
-static void ae__channel_affine(float *y, const float *x, float mean, float a, float b,
-                               ae__channel c)
+// sum[0] += the sum of v, sum[1] += that of v (x - mean), where v = g - shift. What is summed in
+// float is short; such sums are added in double.
+AE__INLINE void ae__row_sums(double sum[2], const float *g, float shift, const float *x,
+                             float mean, size_t n)
 {
-    float buffer[AE__CHUNK];
-    while (ae__next_chunk(&c)) {
-        const float *v = ae__take(buffer, x, &c);
-        ae__chunk_affine(ae__target(buffer, y, &c), v, mean, a, b, c.size);
-        ae__put_back(buffer, y, &c);
+    size_t i = 0;
+    while (n - i >= 16) {
+        float lane[16] = {0}, product[16] = {0};
+        for (size_t end = i + ae__min(AE__SUM_BLOCK, (n - i) / 16 * 16); i < end; i += 16)
+            for (size_t j = 0; j < 16; j++) {
+                float v = g[i + j] - shift;
+                lane[j] += v;
+                product[j] += v * (x[i + j] - mean);
+            }
+        for (int j = 0; j < 16; j++) {
+            sum[0] += (double)lane[j];
+            sum[1] += (double)product[j];
+        }
+    }
+    for (; i < n; i++) {
+        float v = g[i] - shift;
+        sum[0] += (double)v;
+        sum[1] += (double)(v * (x[i] - mean));
     }
 }
 
-static void ae__batch_norm_job(void *arg, int task)
+// The same of `count` channels from number `first` on; shift, mean: one for each, or NULL for 0.
+static void ae__channel_sums(double (*sums)[2], const ae__norms *t, size_t first, size_t count,
+                             const float *g, const float *shift, const float *mean)
+{
+    memset(sums, 0, count * sizeof *sums);
+    for (size_t b = 0; b < t->B; b++)
+        for (size_t c = 0, at = (b * t->C + first) * t->P; c < count; c++, at += t->P)
+            ae__row_sums(sums[c], g + at, shift ? shift[c] : 0.0f, t->x + at,
+                         mean ? mean[c] : 0.0f, t->P);
+}
+
+// y = (x - mean) a + b, + g scale unless g is NULL; y may be x or g.
+AE__INLINE void ae__row_affine(float *y, const float *x, float mean, float a, float b,
+                               const float *g, float scale, size_t n)
+{
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        float v[16];
+        for (size_t j = 0; j < 16; j++) {
+            v[j] = (x[i + j] - mean) * a + b;
+            if (g) v[j] += g[i + j] * scale;
+        }
+        memcpy(y + i, v, sizeof v);
+    }
+    for (; i < n; i++) {
+        float v = (x[i] - mean) * a + b;
+        y[i] = g ? v + g[i] * scale : v;
+    }
+}
+
+// The same of `count` channels from number `first` on.
+static void ae__channel_affine(const ae__norms *t, size_t first, size_t count, float *y,
+                               const float *mean, const float *a, const float *b, const float *g,
+                               const float *scale)
+{
+    const float *x = t->x;
+    for (size_t row = 0; row < t->B; row++)
+        for (size_t c = 0, at = (row * t->C + first) * t->P; c < count; c++, at += t->P)
+            if (t->P == 1)              // vectors: nothing but this line counts
+                y[at] = (x[at] - mean[c]) * a[c] + (g ? b[c] + g[at] * scale[c] : b[c]);
+            else if (g)
+                ae__row_affine(y + at, x + at, mean[c], a[c], b[c], g + at, scale[c], t->P);
+            else
+                ae__row_affine(y + at, x + at, mean[c], a[c], b[c], NULL, 0.0f, t->P);
+}
+
+static void ae__norm_unit(const void *arg, size_t unit)
 {
     const ae__norms *t = (const ae__norms *)arg;
-    size_t c = (size_t)task * t->each, end = c + ae__min(t->each, t->count - c);
-    for (; c < end; c++) {
-        ae__channel at = ae__channel_of(t->P, t->C * t->P, t->B);
-        double mean, variance, n = (double)at.n;
-        float m = ae__moments(&mean, &variance, t->x + c * t->P, at);
+    size_t first = unit * t->each, count = ae__min(t->each, t->C - first);
+    double sums[AE__TOGETHER][2], n = (double)(t->B * t->P), momentum = (double)t->momentum;
+    float a[AE__TOGETHER], b[AE__TOGETHER], *m = t->mean + first;
+    // Two passes; what the first missed of the mean, rounded, is in the sums of the second.
+    ae__channel_sums(sums, t, first, count, t->x, NULL, NULL);
+    for (size_t c = 0; c < count; c++)
+        m[c] = (float)(sums[c][0] / n);
+    ae__channel_sums(sums, t, first, count, t->x, m, m);
+    for (size_t c = 0, i = first; c < count; c++, i++) {
+        double missed = sums[c][0] / n, mean = (double)m[c] + missed;
+        double variance = sums[c][1] / n - missed * missed;
         double rstd = 1.0 / sqrt(variance + (double)t->eps);
-        double a = rstd * (t->gamma ? (double)t->gamma[c] : 1.0);
-        double b = (t->beta ? (double)t->beta[c] : 0.0) - (mean - (double)m) * a;
-        double keep = 1.0 - (double)t->momentum;
-        ae__channel_affine(t->y + c * t->P, t->x + c * t->P, m, (float)a, (float)b, at);
-        t->mean[c] = m;
-        t->rstd[c] = (float)rstd;
-        t->run_mean[c] = (float)(keep * (double)t->run_mean[c] + (double)t->momentum * mean);
-        t->run_var[c] = (float)(keep * (double)t->run_var[c] +
-                                (double)t->momentum * variance * n / (n - 1));
+        double scale = rstd * (t->gamma ? (double)t->gamma[i] : 1.0);
+        m[c] = (float)mean;
+        a[c] = (float)scale;
+        b[c] = (float)((t->beta ? (double)t->beta[i] : 0.0) - (mean - (double)m[c]) * scale);
+        t->rstd[i] = (float)rstd;
+        if (t->run_mean == NULL) continue;
+        t->run_mean[i] = (float)((1 - momentum) * (double)t->run_mean[i] + momentum * mean);
+        t->run_var[i] = (float)((1 - momentum) * (double)t->run_var[i] +
+                                momentum * variance * n / (n - 1));
     }
+    ae__channel_affine(t, first, count, t->y, m, a, b, NULL, NULL);
 }
 
 AE_API void ae_batch_norm_forward(const ae_exec *e, float *y, float *mean, float *rstd,
@@ -4244,7 +4095,8 @@ AE_API void ae_batch_norm_forward(const ae_exec *e, float *y, float *mean, float
                                   const float *gamma, const float *beta, float momentum,
                                   float eps, int B, int C, int P)
 {
-    ae__norms t = ae__norm_of(x, gamma, beta, B, C, P);
+    ae__norms t = ae__norms_of(x, gamma, (size_t)B, (size_t)C, (size_t)P);
+    t.beta = beta;
     t.y = y;
     t.mean = mean;
     t.rstd = rstd;
@@ -4252,202 +4104,127 @@ AE_API void ae_batch_norm_forward(const ae_exec *e, float *y, float *mean, float
     t.run_var = run_var;
     t.momentum = momentum;
     t.eps = eps;
-    ae__norm_run(e, &t, ae__batch_norm_job, t.C, t.B * t.P);
+    ae__norms_run(e, &t, ae__norm_unit);
 }
 
-static void ae__batch_norm_infer_job(void *arg, int task)
+// y = (x - in_mean) / sqrt(in_var + eps) gamma + beta, with what is NULL left out.
+static void ae__affine_unit(const void *arg, size_t unit)
 {
     const ae__norms *t = (const ae__norms *)arg;
-    size_t c = (size_t)task * t->each, end = c + ae__min(t->each, t->count - c);
-    for (; c < end; c++) {
-        double rstd = 1.0 / sqrt((double)t->in_rstd[c] + (double)t->eps);   // run_var
-        double a = rstd * (t->gamma ? (double)t->gamma[c] : 1.0);
-        ae__channel_affine(t->y + c * t->P, t->x + c * t->P, t->in_mean[c], (float)a,
-                           t->beta ? t->beta[c] : 0.0f,
-                           ae__channel_of(t->P, t->C * t->P, t->B));
+    size_t first = unit * t->each, count = ae__min(t->each, t->C - first);
+    float mean[AE__TOGETHER], a[AE__TOGETHER], b[AE__TOGETHER];
+    for (size_t c = 0, i = first; c < count; c++, i++) {
+        double rstd = t->in_var ? 1.0 / sqrt((double)t->in_var[i] + (double)t->eps) : 1.0;
+        mean[c] = t->in_mean ? t->in_mean[i] : 0.0f;
+        a[c] = (float)(rstd * (t->gamma ? (double)t->gamma[i] : 1.0));
+        b[c] = t->beta ? t->beta[i] : 0.0f;
     }
+    ae__channel_affine(t, first, count, t->y, mean, a, b, NULL, NULL);
+}
+
+static void ae__norm_affine(const ae_exec *e, float *y, const float *mean, const float *var,
+                            const float *x, const float *gamma, const float *beta, float eps,
+                            size_t B, size_t C, size_t P)
+{
+    ae__norms t = ae__norms_of(x, gamma, B, C, P);
+    t.beta = beta;
+    t.y = y;
+    t.in_mean = mean;
+    t.in_var = var;
+    t.eps = eps;
+    ae__norms_run(e, &t, ae__affine_unit);
 }
 
 AE_API void ae_batch_norm_infer(const ae_exec *e, float *y, const float *run_mean,
                                 const float *run_var, const float *x, const float *gamma,
                                 const float *beta, float eps, int B, int C, int P)
 {
-    ae__norms t = ae__norm_of(x, gamma, beta, B, C, P);
-    t.y = y;
-    t.in_mean = run_mean;
-    t.in_rstd = run_var;
-    t.eps = eps;
-    ae__norm_run(e, &t, ae__batch_norm_infer_job, t.C, t.B * t.P);
+    ae__norm_affine(e, y, run_mean, run_var, x, gamma, beta, eps, (size_t)B, (size_t)C, (size_t)P);
 }
 
 #ifndef AE_NO_TRAIN
 /* With h = (x - mean) rstd and y = h gamma + beta:
      dbeta = sum dy   dgamma = sum dy h
      dx = gamma rstd (dy - mean of dy - h mean of dy h) */
-static void ae__batch_norm_grad_job(void *arg, int task)
+static void ae__norm_grad_unit(const void *arg, size_t unit)
 {
     const ae__norms *t = (const ae__norms *)arg;
-    size_t c = (size_t)task * t->each, end = c + ae__min(t->each, t->count - c);
-    float buffer[AE__CHUNK], other[AE__CHUNK];
-    for (; c < end; c++) {
-        const float *x = t->x + c * t->P, *dy = t->dy + c * t->P;
-        ae__channel at = ae__channel_of(t->P, t->C * t->P, t->B);
-        double sums[2] = {0, 0}, n = (double)at.n, rstd = (double)t->in_rstd[c];
-        float m = t->in_mean[c];
-        while (ae__next_chunk(&at))
-            ae__chunk_sums(sums, ae__take(buffer, dy, &at), ae__take(other, x, &at), m, at.size);
-        if (t->dbeta) t->dbeta[c] += (float)sums[0];
-        if (t->dgamma) t->dgamma[c] += (float)(sums[1] * rstd);
-        double a = rstd * (t->gamma ? (double)t->gamma[c] : 1.0);
-        float slope = (float)(-a * rstd * rstd * sums[1] / n), shift = (float)(-a * sums[0] / n);
-        while (t->dx && ae__next_chunk(&at)) {
-            const float *g = ae__take(buffer, dy, &at), *v = ae__take(other, x, &at);
-            float *dx = t->dx + c * t->P;
-            ae__chunk_mix(ae__target(buffer, dx, &at), g, v, m, (float)a, slope, shift, at.size);
-            ae__put_back(buffer, dx, &at);
-        }
+    size_t first = unit * t->each, count = ae__min(t->each, t->C - first);
+    const float *mean = t->in_mean + first;
+    double sums[AE__TOGETHER][2], n = (double)(t->B * t->P);
+    float a[AE__TOGETHER], slope[AE__TOGETHER], shift[AE__TOGETHER];
+    ae__channel_sums(sums, t, first, count, t->dy, NULL, mean);
+    for (size_t c = 0, i = first; c < count; c++, i++) {
+        double rstd = (double)t->in_rstd[i], scale = rstd * (t->gamma ? (double)t->gamma[i] : 1.0);
+        if (t->dbeta) t->dbeta[i] += (float)sums[c][0];
+        if (t->dgamma) t->dgamma[i] += (float)(sums[c][1] * rstd);
+        a[c] = (float)scale;
+        slope[c] = (float)(-scale * rstd * rstd * sums[c][1] / n);
+        shift[c] = (float)(-scale * sums[c][0] / n);
     }
+    if (t->dx) ae__channel_affine(t, first, count, t->dx, mean, slope, shift, t->dy, a);
 }
 
 AE_API void ae_batch_norm_backward(const ae_exec *e, float *dx, float *dgamma, float *dbeta,
                                    const float *dy, const float *x, const float *mean,
                                    const float *rstd, const float *gamma, int B, int C, int P)
 {
-    ae__norms t = ae__norm_of(x, gamma, NULL, B, C, P);
+    ae__norms t = ae__norms_of(x, gamma, (size_t)B, (size_t)C, (size_t)P);
     t.dx = dx;
     t.dgamma = dgamma;
     t.dbeta = dbeta;
     t.dy = dy;
     t.in_mean = mean;
     t.in_rstd = rstd;
-    ae__norm_run(e, &t, ae__batch_norm_grad_job, t.C, t.B * t.P);
+    ae__norms_run(e, &t, ae__norm_grad_unit);
 }
 #endif
 
-/* ---- group and layer normalisation: a group of one sample at a time ---- */
-
-// p[...] for the n elements from number `first` of a sample on: as they lie, or one a channel.
-static const float *ae__spread(float *buffer, const float *p, const ae__norms *t, size_t first,
-                               size_t n)
-{
-    if (!p || !t->per_channel || t->P == 1) return p ? p + first : NULL;
-    for (size_t k = 0; k < n;) {
-        size_t c = (first + k) / t->P, end = ae__min(n, (c + 1) * t->P - first);
-        for (; k < end; k++)
-            buffer[k] = p[c];
-    }
-    return buffer;
-}
-
-static void ae__group_norm_job(void *arg, int task)
-{
-    const ae__norms *t = (const ae__norms *)arg;
-    size_t u = (size_t)task * t->each, end = u + ae__min(t->each, t->count - u);
-    size_t size = t->C / t->groups * t->P;
-    float gammas[AE__CHUNK], betas[AE__CHUNK];
-    for (; u < end; u++) {
-        const float *x = t->x + u * size;
-        float *y = t->y + u * size;
-        double mean, variance;
-        float m = ae__moments(&mean, &variance, x, ae__channel_of(size, size, 1));
-        double rstd = 1.0 / sqrt(variance + (double)t->eps);
-        float b = (float)(((double)m - mean) * rstd);
-        t->mean[u] = m;
-        t->rstd[u] = (float)rstd;
-        for (size_t i = 0; i < size; i += AE__CHUNK) {
-            size_t n = ae__min(AE__CHUNK, size - i), first = u % t->groups * size + i;
-            ae__chunk_affine(y + i, x + i, m, (float)rstd, b, n);
-            if (t->gamma || t->beta)
-                ae__chunk_scale(y + i, y + i, ae__spread(gammas, t->gamma, t, first, n),
-                                ae__spread(betas, t->beta, t, first, n), n);
-        }
-    }
-}
+/* Group normalisation is batch normalisation of the groups of all samples, a row each; scaled then
+   by channels or, with P = 1, by elements of their own gamma and beta. */
 
 AE_API void ae_group_norm_forward(const ae_exec *e, float *y, float *mean, float *rstd,
                                   const float *x, const float *gamma, const float *beta, float eps,
                                   int groups, int per_channel, int B, int C, int P)
 {
-    ae__norms t = ae__norm_of(x, gamma, beta, B, C, P);
+    size_t F = (size_t)C * (size_t)P, owners = per_channel ? (size_t)C : F;
+    ae__norms t = ae__norms_of(x, NULL, 1, (size_t)B * (size_t)groups, F / (size_t)groups);
     t.y = y;
     t.mean = mean;
     t.rstd = rstd;
     t.eps = eps;
-    t.groups = (size_t)groups;
-    t.per_channel = per_channel;
-    ae__norm_run(e, &t, ae__group_norm_job, t.B * t.groups, t.C / t.groups * t.P);
+    ae__norms_run(e, &t, ae__norm_unit);
+    if (gamma || beta)
+        ae__norm_affine(e, y, NULL, NULL, y, gamma, beta, 0.0f, (size_t)B, owners, F / owners);
 }
 
 #ifndef AE_NO_TRAIN
-// dx as in batch normalisation, with dy gamma for gamma dy.
-static void ae__group_norm_grad_job(void *arg, int task)
+// dgamma += the sum of dy h, dbeta += that of dy, for those that own P elements of each sample.
+static void ae__scale_grad_unit(const void *arg, size_t unit)
 {
     const ae__norms *t = (const ae__norms *)arg;
-    size_t u = (size_t)task * t->each, end = u + ae__min(t->each, t->count - u);
-    size_t size = t->C / t->groups * t->P;
-    float gammas[AE__CHUNK];
-    for (; u < end; u++) {
-        const float *x = t->x + u * size, *dy = t->dy + u * size;
-        float *dx = t->dx + u * size;
-        double sums[2] = {0, 0}, rstd = (double)t->in_rstd[u];
-        float m = t->in_mean[u];
-        for (size_t i = 0; i < size; i += AE__CHUNK) {          // dx = dy gamma for now
-            size_t n = ae__min(AE__CHUNK, size - i), first = u % t->groups * size + i;
-            ae__chunk_scale(dx + i, dy + i, ae__spread(gammas, t->gamma, t, first, n), NULL, n);
-            ae__chunk_sums(sums, dx + i, x + i, m, n);
-        }
-        double shift = -rstd * sums[0] / (double)size;
-        double slope = -rstd * rstd * rstd * sums[1] / (double)size;
-        ae__chunk_mix(dx, dx, x, m, (float)rstd, (float)slope, (float)shift, size);
-    }
-}
-
-// dgamma and dbeta, one a channel.
-static void ae__group_norm_channel_job(void *arg, int task)
-{
-    const ae__norms *t = (const ae__norms *)arg;
-    size_t c = (size_t)task * t->each, end = c + ae__min(t->each, t->count - c);
-    for (; c < end; c++) {
-        double beta = 0, gamma = 0;
-        for (size_t b = 0; b < t->B; b++) {
-            size_t u = b * t->groups + c / (t->C / t->groups), at = (b * t->C + c) * t->P;
-            double sums[2] = {0, 0};
-            for (size_t i = 0; i < t->P; i += AE__CHUNK)
-                ae__chunk_sums(sums, t->dy + at + i, t->x + at + i, t->in_mean[u],
-                               ae__min(AE__CHUNK, t->P - i));
-            beta += sums[0];
-            gamma += sums[1] * (double)t->in_rstd[u];
-        }
-        if (t->dbeta) t->dbeta[c] += (float)beta;
-        if (t->dgamma) t->dgamma[c] += (float)gamma;
-    }
-}
-
-// dgamma and dbeta, one an element: 16 columns at a time.
-static void ae__group_norm_element_job(void *arg, int task)
-{
-    const ae__norms *t = (const ae__norms *)arg;
-    size_t first = (size_t)task * t->each * 16, F = t->C * t->P, size = F / t->groups;
-    size_t end = ae__min(F, first + t->each * 16);
-    for (; first < end; first += 16) {
-        double beta[16] = {0}, gamma[16] = {0};
-        size_t n = ae__min(16, end - first);
-        for (size_t b = 0; b < t->B; b++) {
-            const float *x = t->x + b * F + first, *dy = t->dy + b * F + first;
-            size_t u = b * t->groups + first / size, left = (first / size + 1) * size - first;
-            for (size_t j = 0; j < n; j++) {
-                if (j == left) {                        // the next group begins
-                    u++;
-                    left += size;
-                }
-                beta[j] += (double)dy[j];
-                gamma[j] += (double)(dy[j] * (x[j] - t->in_mean[u]) * t->in_rstd[u]);
+    size_t first = unit * t->each, count = ae__min(t->each, t->C - first);
+    size_t group[AE__TOGETHER];
+    double beta[AE__TOGETHER] = {0}, gamma[AE__TOGETHER] = {0};
+    for (size_t c = 0; c < count; c++)
+        group[c] = (first + c) / (t->C / t->groups);
+    for (size_t b = 0; b < t->B; b++)
+        for (size_t c = 0, at = (b * t->C + first) * t->P; c < count; c++, at += t->P) {
+            size_t u = b * t->groups + group[c];
+            if (t->P == 1) {            // layer normalisation: an element of each sample
+                float v = t->dy[at];
+                beta[c] += (double)v;
+                gamma[c] += (double)(v * (t->x[at] - t->in_mean[u]) * t->in_rstd[u]);
+                continue;
             }
+            double sums[2] = {0, 0};
+            ae__row_sums(sums, t->dy + at, 0.0f, t->x + at, t->in_mean[u], t->P);
+            beta[c] += sums[0];
+            gamma[c] += sums[1] * (double)t->in_rstd[u];
         }
-        for (size_t j = 0; j < n; j++) {
-            if (t->dbeta) t->dbeta[first + j] += (float)beta[j];
-            if (t->dgamma) t->dgamma[first + j] += (float)gamma[j];
-        }
+    for (size_t c = 0; c < count; c++) {
+        if (t->dbeta) t->dbeta[first + c] += (float)beta[c];
+        if (t->dgamma) t->dgamma[first + c] += (float)gamma[c];
     }
 }
 
@@ -4456,21 +4233,23 @@ AE_API void ae_group_norm_backward(const ae_exec *e, float *dx, float *dgamma, f
                                    const float *rstd, const float *gamma, int groups,
                                    int per_channel, int B, int C, int P)
 {
-    ae__norms t = ae__norm_of(x, gamma, NULL, B, C, P);
-    t.dx = dx;
-    t.dgamma = dgamma;
-    t.dbeta = dbeta;
-    t.dy = dy;
-    t.in_mean = mean;
-    t.in_rstd = rstd;
-    t.groups = (size_t)groups;
-    t.per_channel = per_channel;
-    if (dx) ae__norm_run(e, &t, ae__group_norm_grad_job, t.B * t.groups, t.C / t.groups * t.P);
-    if (!dgamma && !dbeta) return;
-    if (per_channel && P > 1)
-        ae__norm_run(e, &t, ae__group_norm_channel_job, t.C, t.B * t.P);
-    else
-        ae__norm_run(e, &t, ae__group_norm_element_job, (t.C * t.P + 15) / 16, 16 * t.B);
+    size_t F = (size_t)C * (size_t)P, owners = per_channel ? (size_t)C : F;
+    ae__norms rows = ae__norms_of(x, NULL, 1, (size_t)B * (size_t)groups, F / (size_t)groups);
+    ae__norms params = ae__norms_of(x, NULL, (size_t)B, owners, F / owners);
+    params.dy = rows.dy = dy;
+    params.in_mean = rows.in_mean = mean;
+    params.in_rstd = rows.in_rstd = rstd;
+    params.groups = (size_t)groups;
+    params.dgamma = dgamma;
+    params.dbeta = dbeta;
+    if (dgamma || dbeta) ae__norms_run(e, &params, ae__scale_grad_unit);
+    if (!dx) return;
+    if (gamma) {
+        ae__norm_affine(e, dx, NULL, NULL, dy, gamma, NULL, 0.0f, (size_t)B, owners, F / owners);
+        rows.dy = dx;
+    }
+    rows.dx = dx;
+    ae__norms_run(e, &rows, ae__norm_grad_unit);
 }
 #endif
 
@@ -5698,8 +5477,6 @@ static ae_tensor *ae__tensor(ae_model *m, const ae__op *op, ae_tensor *in0, ae_t
     t->w = w;
     t->id = m->tensors++;
     t->loss = -1;
-    if (in1 && in1->kept && in1 == m->last)     // made for this one
-        ae__format(in1->name, sizeof in1->name, "%s kept", name);
     t->prev = m->last;
     if (m->last)
         m->last->next = t;
