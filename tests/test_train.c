@@ -240,8 +240,11 @@ TEST(train_feeds_what_get_gives)
     CHECK(!memcmp(ae_get(g.m, g.node[labels].t), want_labels, sizeof want_labels));
     for (int i = 0; i < N; i++)
         for (int j = 0; j < 6; j++)
-            CHECK_CLOSE(want[i * 6 + j],
-                        ((float)bytes[index[i] * 6 + (uint32_t)j] / 255.0f - 0.13f) / 0.3f, EXACT);
+{
+            float pixel = (float)bytes[index[i] * 6 + (uint32_t)j] / 255.0f;
+            float value = (pixel - 0.13f) / 0.3f;
+            CHECK_CLOSE(want[i * 6 + j], value, EXACT);
+        }
     // shuffled, sample and label stay together
     CHECK_INT(ae_feed(g.m, &d, 0, N, 3), AE_SUCCESS);
     const float *v = ae_get(g.m, g.node[x].t);
