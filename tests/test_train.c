@@ -239,8 +239,7 @@ TEST(train_feeds_what_get_gives)
     CHECK_BITS(ae_get(g.m, g.node[x].t), want, N * 6);
     CHECK(!memcmp(ae_get(g.m, g.node[labels].t), want_labels, sizeof want_labels));
     for (int i = 0; i < N; i++)
-        for (int j = 0; j < 6; j++)
-{
+        for (int j = 0; j < 6; j++) {
             float pixel = (float)bytes[index[i] * 6 + (uint32_t)j] / 255.0f;
             float value = (pixel - 0.13f) / 0.3f;
             CHECK_CLOSE(want[i * 6 + j], value, EXACT);
