@@ -94,7 +94,7 @@
       AE_NO_MALLOC       all   no ae_arena_new; nothing allocates
       AE_NO_SIMD         impl  portable C only
       AE_NO_THREADS      impl  no OpenMP and no parallel_for
-      AE_USE_CBLAS       impl  matrix products by cblas_sgemm of <cblas.h>; link a CBLAS
+      AE_USE_CBLAS       impl  linear layers by cblas_sgemm of <cblas.h>; link a CBLAS
       AE_USE_ZLIB        impl  loaders read .gz too; link zlib
       Redefinable:
       AE_API             all   extern (static with AE_STATIC)
@@ -186,8 +186,8 @@ typedef struct ae_exec {
                                    threads, and returns when all are done; NULL: OpenMP where
                                    the program is compiled with it, else one after another     */
     void *user;                 /* handed to parallel_for                                       */
-    float *scratch;             /* threads * AE_SCRATCH floats, or NULL: a smaller one on the
-                                   stack (slower for large matrices)                            */
+    float *scratch;             /* for convolutions: threads * AE_SCRATCH floats, or NULL: a
+                                   smaller one on the stack                                     */
 } ae_exec;
 
 #define AE_SCRATCH 98304        /* floats of scratch per thread                                 */
