@@ -70,11 +70,12 @@
       Gradients   of parameters accumulate (+=); of everything else they are overwritten (=).
       Losses      take their reduction as an argument: AE_MEAN over all elements, AE_BATCH_MEAN
                   summed over features and averaged over samples, AE_SUM. Logarithms are natural.
-      Pixels      are bytes / 255, in [0,1], until ae_dataset_normalize.
+      Pixels      of IDX files are bytes / 255, in [0,1], until ae_dataset_normalize; CSV values
+                  are as written (set scale).
       Errors      Functions that meet the outside world (files, sizes, memory) return an ae_status.
                   A mistake in a graph (shapes that do not fit) makes the operation return NULL,
                   NULL passes through, and ae_build reports the first one. ae_error(m) is always
-                  the sentence to show. What an error interrupts is as it was before.
+                  the sentence to show. A step that fails leaves weights and optimiser as they were.
       Memory      An ae_arena, of malloc or the caller's own block. ae_plan tells the exact bytes;
                   after ae_build training and inference allocate nothing.
       Threads     No globals. A model is used by one thread at a time; ae_fork makes workspaces
@@ -305,7 +306,8 @@ AE_API void ae_softmax_backward(const ae_exec *e, float *dx, const float *dy, co
                                 int B, int F);
 /* da = dy, db = dy, overwritten (=).   da, db (n) or NULL   dy (n) */
 AE_API void ae_add_backward(const ae_exec *e, float *da, float *db, const float *dy, size_t n);
-/* The columns of dy back to their owners, overwritten (=).   da (B,P) or NULL, db (B,Q) or NULL */
+/* The columns of dy (B,P+Q) back to their owners, overwritten (=).
+     da (B,P) or NULL   db (B,Q) or NULL */
 AE_API void ae_concat_backward(const ae_exec *e, float *da, float *db, const float *dy,
                                int B, int P, int Q);
 
@@ -403,7 +405,7 @@ AE_API void ae_pad2d_forward(const ae_exec *e, float *y, const float *x, int top
                              int left, int right, float value, int B, int C, int H, int W);
 
 #ifndef AE_NO_TRAIN
-/* dx (B,C,H,W) overwritten (=): each dy goes where its maximum was. OH, OW: dy's. */
+/* dx (B,C,H,W) overwritten (=): each dy is added where its maximum was. OH, OW: dy's. */
 AE_API void ae_max_pool2d_backward(const ae_exec *e, float *dx, const float *dy,
                                    const int32_t *index, int B, int C, int H, int W, int OH,
                                    int OW);
@@ -525,7 +527,8 @@ AE_API void ae_loss_backward(const ae_exec *e, float *dy, float *dt, float dloss
 AE_API ae_status ae_cross_entropy_forward(const ae_exec *e, float *loss, const float *x,
                                           const int32_t *labels, ae_reduction reduction,
                                           int B, int F);
-/* dx = (softmax(x) - onehot(label)) dloss / B (or without / B for SUM), overwritten (=). */
+/* dx = (softmax(x) - onehot(label)) dloss / B (or without / B for SUM), overwritten (=).
+     dx, x (B,F)   labels (B) */
 AE_API void ae_cross_entropy_backward(const ae_exec *e, float *dx, float dloss, const float *x,
                                       const int32_t *labels, ae_reduction reduction,
                                       int B, int F);
@@ -604,15 +607,16 @@ typedef enum ae_schedule_kind {
     AE_SCHEDULE_STEP,           /* lr gamma^floor(t / step)                                     */
     AE_SCHEDULE_EXPONENTIAL,    /* lr gamma^floor(t)                                            */
     AE_SCHEDULE_COSINE,         /* from lr to lr_min along half a cosine, at `epochs`           */
-    AE_SCHEDULE_PLATEAU         /* lr gamma each time the loss did not fall for `patience` epochs */
+    AE_SCHEDULE_PLATEAU         /* lr gamma when the loss did not fall for more than `patience` */
 } ae_schedule_kind;
 
 typedef struct ae_schedule {    /* {0} is constant; t is in epochs, with a fraction inside one,
-                                   counted from ae_build on, so that a resumed training goes on */
+                                   counted from ae_build on, so that a resumed training goes on;
+                                   PLATEAU begins anew in each ae_fit                           */
     float gamma;                /* 0 = 0.1 (exponential: 0.95)                                  */
     float step;                 /* STEP: epochs between steps; 0 = 10                           */
     float epochs;               /* COSINE: where lr_min is reached; 0 = the end of ae_fit       */
-    float warmup;               /* any kind: lr rises linearly over so many first epochs        */
+    float warmup;               /* any kind: lr rises linearly from 0 over the first epochs     */
     float lr_min;               /* COSINE, PLATEAU: never below                                 */
     float min_delta;            /* PLATEAU: what counts as a fall, relative; 0 = 1e-4           */
     int   patience;             /* PLATEAU: 0 = 10                                              */
@@ -640,7 +644,8 @@ typedef enum ae_mode { AE_INFER, AE_TRAIN } ae_mode;
    arena): ae_error(NULL) says so. */
 AE_API ae_model *ae_model_new(ae_arena *arena, uint64_t seed);
 /* The last error in one sentence, "" when there was none: a mistake in the graph (kept for good),
-   else what the last call on the model or its arena reported. Never NULL; m may be NULL. */
+   else what the last call on the model reported or, if that succeeded, the last loader or writer
+   on its arena. Never NULL; m may be NULL. */
 AE_API const char *ae_error(const ae_model *m);
 /* The status that goes with ae_error. */
 AE_API ae_status ae_model_status(const ae_model *m);
@@ -702,14 +707,16 @@ typedef struct ae_norm {        /* 0 = the default                              
 
 /* Normalisation; o may be NULL. Parameters NAME.weight (gamma, 1 at first) and NAME.bias (beta, 0);
    batch_norm also keeps NAME.running_mean and NAME.running_var, which are not trained.
-   batch_norm: per channel, statistics of the batch in training (it needs two values a channel),
-   running ones else. layer_norm: over all of a sample. group_norm: groups divide the channels. */
+   batch_norm: per channel, statistics of the batch in training, running ones else. It needs two
+   values a channel: a last batch of one vector is an error, so choose the batch accordingly.
+   layer_norm: over all of a sample. group_norm: groups divide the channels. */
 AE_API ae_tensor *ae_batch_norm(ae_tensor *x, const ae_norm *o);
 AE_API ae_tensor *ae_layer_norm(ae_tensor *x, const ae_norm *o);
 AE_API ae_tensor *ae_group_norm(ae_tensor *x, int groups, const ae_norm *o);
 
 /* Noise, in training only. The draw depends on the seed, the step and the sample's place in the
-   step, not on how a step is split into batches. 0 <= p < 1. */
+   step, not on how ae_fit splits a step into batches (batches set by hand begin at place 0).
+   0 <= p < 1. */
 AE_API ae_tensor *ae_dropout(ae_tensor *x, float p);            /* kept ones times 1/(1-p)      */
 AE_API ae_tensor *ae_spatial_dropout(ae_tensor *x, float p);    /* whole channels               */
 AE_API ae_tensor *ae_gaussian_noise(ae_tensor *x, float deviation, float low, float high);
@@ -729,7 +736,8 @@ typedef enum ae_mirror_kind {
 /* The decoder that mirrors the chain of operations from x to code: layers in reverse order, each
    back to the shape the encoder had there (output padding is solved for every size), with the
    encoder's activations and normalisations between them. Its last layer has none: put a sigmoid
-   behind it. Poolings become nearest upsampling; noise and dropout are left out. */
+   behind it. Poolings become nearest upsampling; noise and dropout are left out. Mistakes: add,
+   concat, transposed convolution, pad, unpool in the chain; code does not come from x. */
 AE_API ae_tensor *ae_mirror(ae_tensor *code, const ae_tensor *x, ae_mirror_kind kind);
 
 #ifndef AE_NO_TRAIN
@@ -745,12 +753,12 @@ AE_API ae_tensor *ae_cross_entropy(ae_tensor *x, ae_tensor *labels, ae_reduction
 
 /* Training minimises the sum of weight * loss over all that were given here. */
 AE_API void ae_minimize(ae_tensor *loss);                   /* weight 1                         */
-AE_API void ae_minimize_weighted(ae_tensor *loss, float weight);
+AE_API void ae_minimize_weighted(ae_tensor *loss, float weight);    /* again: the new weight */
 AE_API void ae_monitor(ae_tensor *loss);                    /* computed and reported only       */
 #endif
 
 /* Names the layer that made x: its parameters become NAME.weight and NAME.bias, as in a PyTorch
-   state_dict. Without it they are called linear1, linear2, ... Returns x. */
+   state_dict. At most 50 characters. Without it they are called linear1, linear2, ... Returns x. */
 AE_API ae_tensor *ae_name(ae_tensor *x, const char *name);
 /* First weights of the layer that made x, or of every linear layer and convolution. Before
    ae_build. Returns x. */
@@ -797,15 +805,16 @@ AE_API ae_status ae_build(ae_model *m, int batch, ae_mode mode);
    ae_run_from  takes codes (n, size of z) in place of z and computes t and only what it needs;
                 inputs that reach t around z are used as last set. codes NULL: what z holds,
                 unless what reaches t around z writes over it, which is an error.
-   ae_get       where t's values are: (batch,size); valid until the next run. In AE_INFER only
-                inputs and the tensor of the last run hold values.
+   ae_get       where t's values are: (batch,size), of a loss one float; valid until the next run.
+                In AE_INFER only inputs and the tensor of the last run hold values.
    Errors: AE_E_ARG (n, not built, a tensor of another model, t does not depend on z). */
 AE_API ae_status ae_set(ae_model *m, const ae_tensor *t, const void *values, int n);
 AE_API ae_status ae_run(ae_model *m, const ae_tensor *t, int n);
 AE_API ae_status ae_run_from(ae_model *m, const ae_tensor *z, const float *codes,
                              const ae_tensor *t, int n);
 AE_API float *ae_get(ae_model *m, const ae_tensor *t);
-/* out (n, size of t) = t for any number n of samples x (n, size of the first input), in batches. */
+/* out (n, size of t) = t for any number n of samples x (n, size of the first input), in batches.
+   Errors: as above; AE_E_ARG when t is a loss or needs another input, or x or out is NULL. */
 AE_API ae_status ae_predict(ae_model *m, const ae_tensor *t, float *out, const float *x, size_t n);
 /* The same from codes of z. */
 AE_API ae_status ae_predict_from(ae_model *m, const ae_tensor *z, const ae_tensor *t, float *out,
@@ -813,7 +822,7 @@ AE_API ae_status ae_predict_from(ae_model *m, const ae_tensor *z, const ae_tenso
 
 /* A second workspace for a built model: shares its parameters, owns its activations, planned for
    inference. One per thread; all of them may run at once while nobody trains m. The tensors of m
-   are used with it. NULL: no room, or m not built (arena->error says). */
+   are used with it. NULL: no room, batch < 1 or m not built (arena->error says). */
 AE_API ae_model *ae_fork(const ae_model *m, ae_arena *arena, int batch);
 
 /* Parameters, in the order they were made: i = 0 ... count-1; NULL past the end. */
@@ -832,7 +841,8 @@ AE_API void *ae_segment_data(ae_model *m, ae_segment segment, size_t *bytes);
 AE_API float *ae_param_grad(ae_model *m, const ae_param *p);    /* NULL unless AE_TRAIN         */
 
 /* Everything training changes, as one block: undo, rollback, exact resume.
-     dst, src: ae_snapshot_bytes(m) bytes.   Errors: AE_E_ARG (not built, another size). */
+     dst, src: ae_snapshot_bytes(m) bytes.
+   Errors: AE_E_ARG (not built, a fork, NULL, another size). */
 AE_API size_t ae_snapshot_bytes(const ae_model *m);
 AE_API ae_status ae_snapshot(ae_model *m, void *dst);
 AE_API ae_status ae_restore(ae_model *m, const void *src, size_t bytes);
@@ -844,9 +854,10 @@ AE_API ae_status ae_restore(ae_model *m, const void *src, size_t bytes);
                    last ae_forward
      ae_zero_grad  parameter gradients = 0
      ae_step       clips and lets the optimiser update the parameters: one more step
-   Errors: AE_E_ARG (not built for AE_TRAIN, n, no loss, lr NaN or negative, a BCE target out of
-   [0,1], a label out of range), AE_E_NUMERIC (the loss or the gradient's norm is not finite; the
-   weights are as before). */
+   Errors: AE_E_ARG (not built for AE_TRAIN, n, no loss, a setting of the optimiser out of range or
+   needing more states than reserved, a BCE target out of [0,1], a label out of range),
+   AE_E_SHAPE (batch_norm with one value a channel), AE_E_NUMERIC (the loss or the gradient's norm
+   is not finite). Weights, running statistics and optimiser state are then as before. */
 AE_API ae_status ae_forward(ae_model *m, int n);
 AE_API ae_status ae_backward(ae_model *m, float scale);
 AE_API void ae_zero_grad(ae_model *m);
@@ -875,12 +886,14 @@ typedef struct ae_dataset {     /* sample i is row index[i] (or i) of the arrays
     int keep_order;             /* nonzero: never shuffled                                      */
 } ae_dataset;
 
-/* x (count,c*h*w) and labels (count, either may be NULL) of samples first ... first+count-1. */
+/* x (count,c*h*w) and labels (count), either may be NULL, of samples first ... first+count-1.
+   Errors: AE_E_ARG (beyond the end, no values, no labels). */
 AE_API ae_status ae_dataset_get(const ae_dataset *d, float *x, int32_t *labels, size_t first,
                                 size_t count);
 /* Mean and deviation of all values as they are now (in double, two passes). */
 AE_API void ae_dataset_moments(const ae_dataset *d, float *mean, float *deviation);
-/* (x - mean) / deviation from now on, on top of scale: torchvision's Normalize. */
+/* (x - mean) / deviation from now on, on top of scale: torchvision's Normalize.
+   Errors: AE_E_ARG (not finite, deviation not above 0). */
 AE_API ae_status ae_dataset_normalize(ae_dataset *d, float mean, float deviation);
 /* Two views: a random share (0 ... 1) of d in `held`, the rest in `rest`; both borrow d's arrays.
    Errors: AE_E_MEMORY (index), AE_E_ARG (share, or one side would be empty). */
@@ -947,12 +960,13 @@ typedef struct ae_progress {
 
 typedef struct ae_fit_options { /* {0} = 10 epochs, nothing else                                */
     int epochs;                 /* 0 = 10                                                       */
-    float validation;           /* share of the data held out, 0 ... 1; 0 = none                */
+    float validation;           /* share of the data held out, 0 to below 1; 0 = none           */
     const ae_dataset *held_out; /* or validation data of its own                                */
     int patience;               /* stop after so many epochs without improvement of the watched
-                                   loss (validation's if there is one); 0 = never. However the
-                                   training ends, the best epoch's model is then restored       */
-    float min_delta;            /* what counts as an improvement                                */
+                                   loss (validation's if there is one); 0 = never. If > 0, the
+                                   best epoch's model, counters too, is restored at the end,
+                                   unless an error ended it                                     */
+    float min_delta;            /* what counts as an improvement, absolute                      */
     int accumulate;             /* batches per optimiser step; 0 = 1: the gradient is that of one
                                    batch as large as all of them                                */
     int batch;                  /* samples per batch; 0 = the planned batch                     */
@@ -3803,9 +3817,10 @@ typedef struct ae__tap {
 // one that PyTorch finds.
 static void ae__taps(ae__tap *t, int n, ae_upsample_kind kind, int i, int in, int out)
 {
+    float ratio = (float)in / (float)out;       // variables: rounded whatever the processor
     for (int end = i + n; i < end; i++, t++) {
-        double s = kind == AE_NEAREST ? (double)((float)i * ((float)in / (float)out))
-                                      : (i + 0.5) * in / out - 0.5;
+        float nearest = (float)i * ratio;
+        double s = kind == AE_NEAREST ? (double)nearest : (i + 0.5) * in / out - 0.5;
         int linear = kind == AE_BILINEAR && s > 0 && s < in - 1;
         t->at = s < in - 1 ? (int)s : in - 1;
         t->next = linear ? t->at + 1 : t->at;
@@ -4478,16 +4493,17 @@ AE_API void ae_loss_backward(const ae_exec *e, float *dy, float *dt, float dloss
     ae__parallel(e, ae__pieces(f.n), ae__loss_grad_job, &f);
 }
 
-// ln sum_j e^x_j, the largest taken out first so that nothing overflows.
+// ln sum_j e^x_j, the largest taken out so that nothing overflows: top + ln(1 + the others').
 static double ae__log_sum_exp(const float *x, int F)
 {
-    float top = x[0];
-    double sum = 0;
+    int top = 0;
+    double others = 0;
     for (int j = 1; j < F; j++)
-        top = x[j] > top ? x[j] : top;
+        top = x[j] > x[top] ? j : top;
     for (int j = 0; j < F; j++)
-        sum += exp((double)x[j] - (double)top);
-    return log(sum) + (double)top;
+        if (j != top)
+            others += exp((double)x[j] - (double)x[top]);
+    return (double)x[top] + log1p(others);
 }
 
 AE_API ae_status ae_cross_entropy_forward(const ae_exec *e, float *loss, const float *x,
@@ -4924,7 +4940,8 @@ static ae_status ae__begin(ae_model *m, int n)
     if (m->broken)
         return m->status;
     m->status = AE_SUCCESS;
-    m->arena->error[0] = 0;
+    if (m->graph == m)          // forks in other threads may share the arena
+        m->arena->error[0] = 0;
     if (!m->built)
         return ae__report(m, AE_E_ARG, "the model is not built: call ae_build first");
     if (n < 1 || n > m->batch)
@@ -6421,6 +6438,9 @@ AE_API ae_tensor *ae_name(ae_tensor *x, const char *name)
 {
     if (x == NULL || name == NULL)
         return x;
+    if (strlen(name) > 50)
+        return ae__mistake(x->model, AE_E_ARG, "ae_name: %s: a name has at most 50 characters",
+                           name);
     ae__format(x->name, sizeof x->name, "%s", name);
     if (x->weight)
         ae__format(x->weight->name, sizeof x->weight->name, "%s.weight", name);
@@ -6734,6 +6754,14 @@ static const char *ae__mode_name(ae_mode mode)
     return mode == AE_TRAIN ? "training" : "inference";
 }
 
+// Without a dataset a sample's noise goes by its place in the call.
+static void ae__place_samples(ae_model *m, size_t first, size_t n)
+{
+    m->sample = first;
+    for (size_t i = 0; i < n; i++)
+        m->rows[i] = first + i;
+}
+
 AE_API ae_status ae_build(ae_model *m, int batch, ae_mode mode)
 {
     ae_status status = ae__plan_check(m, batch, mode);
@@ -6759,6 +6787,7 @@ AE_API ae_status ae_build(ae_model *m, int batch, ae_mode mode)
     m->mode = mode;
     m->threads = p.threads;
     ae__bind_scratch(m);
+    ae__place_samples(m, 0, (size_t)batch);
     for (ae_param *q = m->first_param; q; q = q->next) {
         ae_random r;
         r.seed = m->seed;
@@ -6804,6 +6833,7 @@ AE_API ae_model *ae_fork(const ae_model *m, ae_arena *arena, int batch)
     f->status = AE_SUCCESS;
     f->forward_n = 0;
     ae__bind_scratch(f);
+    ae__place_samples(f, 0, (size_t)batch);
     return f;
 }
 
@@ -6857,9 +6887,8 @@ AE_API ae_status ae_set(ae_model *m, const ae_tensor *t, const void *values, int
         return ae__report(m, AE_E_ARG, values ? "%s is a loss: it cannot be set"
                                               : "%s: the values are NULL", t->name);
     memcpy(ae__value(m, t), values, (size_t)n * ae__size(t) * sizeof(float));
-    for (size_t i = 0; i < (size_t)n; i++)      // no dataset: the noise goes by the place
-        m->rows[i] = i;
-    m->sample = 0;
+    ae__place_samples(m, 0, (size_t)n);
+    m->forward_n = 0;
     return AE_SUCCESS;
 }
 
@@ -6882,8 +6911,8 @@ static int ae__share_bytes(const ae_model *m, const ae_tensor *t, const ae_tenso
     return m->mode == AE_INFER && a->at < b->at + b->size && b->at < a->at + a->size;
 }
 
-AE_API ae_status ae_run_from(ae_model *m, const ae_tensor *z, const float *codes,
-                             const ae_tensor *t, int n)
+static ae_status ae__run_from(ae_model *m, const ae_tensor *z, const float *codes,
+                              const ae_tensor *t, int n)
 {
     ae_status status = ae__begin(m, n);
     if (status || (status = ae__owned(m, z)) != AE_SUCCESS
@@ -6899,12 +6928,23 @@ AE_API ae_status ae_run_from(ae_model *m, const ae_tensor *z, const float *codes
         if (m->needed[u->id] && u->in[1] && u->in[1] == z->in[1] && u->in[1]->kept)
             return ae__report(m, AE_E_ARG, "%s needs the places of %s's maxima, which codes do "
                               "not tell", u->name, z->name);
-    if (codes == NULL || codes == ae__value(m, z))
+    const float *held = ae__value(m, z);
+    if (codes == NULL || (codes >= held && codes < held + (size_t)m->batch * ae__size(z)))
         for (const ae_tensor *u = m->first; u != z; u = u->next)
             if (m->needed[u->id] && ae__share_bytes(m, u, z))
                 return ae__report(m, AE_E_ARG, "computing %s writes over what %s holds: pass a "
                                   "copy of it", u->name, z->name);
     return ae__compute(m, n, z, codes);
+}
+
+AE_API ae_status ae_run_from(ae_model *m, const ae_tensor *z, const float *codes,
+                             const ae_tensor *t, int n)
+{
+    ae_status status = ae__begin(m, n);
+    if (status)
+        return status;
+    ae__place_samples(m, 0, (size_t)n);
+    return ae__run_from(m, z, codes, t, n);
 }
 
 AE_API float *ae_get(ae_model *m, const ae_tensor *t)
@@ -6920,6 +6960,8 @@ static ae_status ae__predict(ae_model *m, const ae_tensor *from, const ae_tensor
     if (status || (status = ae__owned(m, from)) != AE_SUCCESS
         || (status = ae__owned(m, t)) != AE_SUCCESS)
         return status;
+    if (x == NULL || out == NULL)
+        return ae__report(m, AE_E_ARG, "ae_predict: %s is NULL", x ? "out" : "x");
     memset(m->needed, 0, (size_t)m->tensors);
     ae__need(m, t, from);
     for (const ae_tensor *u = m->first; u; u = u->next)
@@ -6930,16 +6972,14 @@ static ae_status ae__predict(ae_model *m, const ae_tensor *from, const ae_tensor
         return ae__report(m, AE_E_ARG, "%s is a loss: use ae_evaluate", t->name);
     for (size_t done = 0; done < n;) {
         size_t count = ae__min((size_t)m->batch, n - done);
-        m->sample = done;
-        for (size_t i = 0; i < count; i++)
-            m->rows[i] = done + i;
-        status = ae_run_from(m, from, x + done * ae__size(from), t, (int)count);
+        ae__place_samples(m, done, count);
+        status = ae__run_from(m, from, x + done * ae__size(from), t, (int)count);
         if (status)
             return status;
         memcpy(out + done * ae__size(t), ae__value(m, t), count * ae__size(t) * sizeof(float));
         done += count;
     }
-    m->sample = 0;
+    ae__place_samples(m, 0, (size_t)m->batch);
     return AE_SUCCESS;
 }
 
@@ -8123,6 +8163,7 @@ static void ae__feed(ae_model *m, const ae_dataset *d, size_t first, int n, uint
     r.stream = 0x53485546u;     // a stream of its own
     ae__byte_values(table, d);
     m->sample = 0;
+    m->forward_n = 0;
     for (size_t i = 0; i < (size_t)n; i++) {
         size_t sample = order ? (size_t)ae_random_permute(first + i, d->n, r) : first + i;
         size_t row = ae__data_row(d, sample);

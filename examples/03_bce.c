@@ -17,6 +17,10 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef _WIN32
+#include <direct.h>
+#define mkdir(path, mode) _mkdir(path)
+#endif
 
 enum { PIXELS = 784, CODE = 32, ROW = 10, NETS = 4 };
 
@@ -84,9 +88,13 @@ typedef struct report {         // what the callback needs from one call to the 
 
 static double now(void)
 {
+#ifdef _WIN32
+    return (double)clock() / CLOCKS_PER_SEC;    // there it is the wall's time
+#else
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+#endif
 }
 
 // ae_fit calls this after each step and each epoch.

@@ -19,6 +19,10 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef _WIN32
+#include <direct.h>
+#define mkdir(path, mode) _mkdir(path)
+#endif
 
 enum { PIXELS = 784, CODE = 100, CLASSES = 10, SHOWN = 10 };
 
@@ -83,9 +87,13 @@ typedef struct report {         // what the callback needs from one call to the 
 
 static double now(void)
 {
+#ifdef _WIN32
+    return (double)clock() / CLOCKS_PER_SEC;    // there it is the wall's time
+#else
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+#endif
 }
 
 // ae_fit calls this after each step and each epoch.
@@ -224,7 +232,7 @@ int main(int argc, char **argv)
         return 1;
     if (ae_evaluate(m, &test_set, NULL))
         return fail(ae_error(m), "");
-    double test_mse = (double)ae_mean_loss(m, mse), share;
+    double test_mse = (double)ae_mean_loss(m, mse), share = 0;
 
     ae_model *c = ae_model_new(arena, (uint64_t)o.seed);
     ae_tensor *f = ae_input(c, CODE, 1, 1);

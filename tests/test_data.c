@@ -1,4 +1,5 @@
 /* Datasets: IDX and CSV from memory and files, whole, cut and spoiled; values, moments, views. */
+#include <locale.h>
 #include "net.h"
 
 enum { ROOM = 1 << 18 };
@@ -288,6 +289,15 @@ TEST(data_csv)
     CHECK(r.status == AE_SUCCESS && r.d.bytes && r.d.bytes[0] == 255);
 }
 
+// strtod, whatever the locale's decimal point is.
+static double c_strtod(const char *text)
+{
+    setlocale(LC_NUMERIC, "C");
+    double value = strtod(text, NULL);
+    setlocale(LC_NUMERIC, "");
+    return value;
+}
+
 /* Numbers as strtof reads them, to a unit in the last place. */
 TEST(data_csv_numbers)
 {
@@ -306,7 +316,7 @@ TEST(data_csv_numbers)
         test_context("%s", good[i]);
         snprintf(text, sizeof text, "0.25,%s\n", good[i]);
         outcome r = csv(a, text, 0);
-        double want = strtod(good[i], NULL);
+        double want = c_strtod(good[i]);
         CHECK_INT(r.status, AE_SUCCESS);
         if (r.status == AE_SUCCESS)     // the smallest float, or one part in 2^23
             CHECK_CLOSE(r.d.floats[1], want, TINY + 1.2e-7 * fabs(want));
@@ -327,7 +337,7 @@ TEST(data_csv_numbers)
         memcpy(&f, &u, 4);
         if (!test_is_finite(f)) continue;
         snprintf(text, sizeof text, i % 3 == 0 ? "%.9g" : i % 3 == 1 ? "%.17e" : "%.6g", (double)f);
-        want = (float)strtod(text, NULL);
+        want = (float)c_strtod(text);
         if (!test_is_finite(want)) continue;
         test_context("%s", text);
         outcome r = csv(a, text, 0);

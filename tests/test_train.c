@@ -241,7 +241,7 @@ TEST(train_feeds_what_get_gives)
     for (int i = 0; i < N; i++)
         for (int j = 0; j < 6; j++) {
             float pixel = (float)bytes[index[i] * 6 + (uint32_t)j] / 255.0f;
-            float value = (pixel - 0.13f) / 0.3f;
+            float value = (pixel - d.mean) / d.deviation;
             CHECK_CLOSE(want[i * 6 + j], value, EXACT);
         }
     // shuffled, sample and label stay together
