@@ -337,6 +337,8 @@ TEST(data_csv_numbers)
         memcpy(&f, &u, 4);
         if (!test_is_finite(f)) continue;
         snprintf(text, sizeof text, i % 3 == 0 ? "%.9g" : i % 3 == 1 ? "%.17e" : "%.6g", (double)f);
+        char *comma = strchr(text, ',');    // the locale's decimal point
+        if (comma) *comma = '.';
         want = (float)c_strtod(text);
         if (!test_is_finite(want)) continue;
         test_context("%s", text);
