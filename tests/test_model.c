@@ -1658,6 +1658,37 @@ TEST(model_allocates_nothing)
         }
 }
 
+/* What a call by hand may count on: noise goes by the sample's place, a gradient belongs to the
+   inputs of its forward pass, names and pointers are looked at. */
+TEST(model_calls_by_hand) {
+    ae_arena *a = net_arena(ROOM);
+    ae_model *m = ae_model_new(a, 7);
+    ae_tensor *x = ae_input(m, 3, 1, 1);
+    ae_tensor *n = ae_noise_fixed(ae_noise_always(ae_gaussian_noise(x, 1.0f, 0.0f, 0.0f)));
+    ae_tensor *y = ae_linear(x, 3);
+    char name[52];
+    memset(name, 'n', 51);
+    name[51] = 0;
+    ae_minimize(ae_mse(y, x, AE_MEAN));
+    REQUIRE(ae_build(m, 4, AE_TRAIN) == AE_SUCCESS);
+    float zero[30] = {0}, first[6], again[6], ten[30];
+    REQUIRE(ae_run_from(m, x, zero, n, 2) == AE_SUCCESS);
+    memcpy(first, ae_get(m, n), sizeof first);
+    CHECK(memcmp(first, first + 3, 3 * sizeof *first) != 0);    // each sample has its own
+    CHECK_INT(ae_predict(m, n, ten, zero, 10), AE_SUCCESS);
+    REQUIRE(ae_run_from(m, x, zero, n, 2) == AE_SUCCESS);       // not that of the last call
+    memcpy(again, ae_get(m, n), sizeof again);
+    CHECK_BITS(again, first, 6);
+    CHECK_BITS(ten, first, 6);
+    CHECK_INT(ae_predict(m, n, ten, NULL, 2), AE_E_ARG);
+    CHECK_INT(ae_predict(m, n, NULL, zero, 2), AE_E_ARG);
+    CHECK_INT(ae_forward(m, 2), AE_SUCCESS);
+    CHECK_INT(ae_set(m, x, ten, 2), AE_SUCCESS);
+    CHECK_INT(ae_backward(m, 1.0f), AE_E_ARG);                  // of other inputs
+    CHECK(ae_name(y, name) == NULL);
+    CHECK_ERROR(ae_error(m), "50 characters");
+}
+
 TEST_LIST(model) {
     CASE(model_plan_is_exact), CASE(model_plan_error_names_the_tensor),
     CASE(model_arena_of_every_size), CASE(model_plan_entries),
@@ -1677,5 +1708,5 @@ TEST_LIST(model) {
     CASE(model_mistakes_are_kept), CASE(model_null_passes_through), CASE(model_bad_builds),
     CASE(model_graph_after_build), CASE(model_bad_calls), CASE(model_bad_optimisers),
     CASE(model_bad_values), CASE(model_not_finite_is_named), CASE(model_bad_labels),
-    CASE(model_allocates_nothing), CASE_END
+    CASE(model_allocates_nothing), CASE(model_calls_by_hand), CASE_END
 };
