@@ -806,8 +806,11 @@ AE_API ae_status ae_build(ae_model *m, int batch, ae_mode mode);
                 inputs that reach t around z are used as last set. codes NULL: what z holds,
                 unless what reaches t around z writes over it, which is an error.
    ae_get       where t's values are: (batch,size), of a loss one float; valid until the next run.
-                In AE_INFER only inputs and the tensor of the last run hold values.
-   Errors: AE_E_ARG (n, not built, a tensor of another model, t does not depend on z). */
+                In AE_INFER only inputs and the tensor of the last run hold values. In AE_TRAIN
+                all do, but for one: a tensor that is read by its activation alone (relu,
+                leaky_relu, elu, sigmoid, tanh) or reshape is computed over; run it to have it.
+   Errors: AE_E_ARG (n, not built, a tensor of another model, t does not depend on z, values that
+   were computed over: ae_get returns NULL). */
 AE_API ae_status ae_set(ae_model *m, const ae_tensor *t, const void *values, int n);
 AE_API ae_status ae_run(ae_model *m, const ae_tensor *t, int n);
 AE_API ae_status ae_run_from(ae_model *m, const ae_tensor *z, const float *codes,
@@ -4846,8 +4849,10 @@ struct ae_tensor {
     float term_weight;
     int has_grad;               // depends on a parameter
     int towards_loss;           // a minimised loss depends on it
-    int last_use, last_loss_use;    // the last tensors that read it: all, those towards a loss
-    int loss_uses;              // how many of the latter
+    const ae_tensor *last_use, *last_loss_use;  // who reads it last: of all, towards a loss
+    int uses, loss_uses;        // how many do
+    const ae_tensor *run_first, *run_last;      // neighbours that run chunk by chunk: ae__chunk
+    ae_tensor *in_place_of, *replaced_by;   // whose bytes it writes over; who writes over it
     ae__span span[AE__SPANS];
 };
 
@@ -4879,11 +4884,12 @@ struct ae_model {
     int training;               // nonzero during ae_forward: noise is on
     int forward_n;              // samples of the last ae_forward, 0: none
     size_t sample;              // where in its step or pass the batch begins: noise depends on it
+    int from;                   // the first sample of what an operation works on: see ae__chunk
     float *statistics;          // the untrained parameters before a step that may fail
     size_t *rows;               // where in its dataset each sample stands, for fixed noise
     unsigned char *segment[AE_SEG_COUNT];
     size_t bytes[AE_SEG_COUNT];
-    unsigned char *needed, *ready;      // per tensor: to be computed; gradient has a first part
+    unsigned char *needed, *replaced;   // per tensor: to be computed; its values are written over
     float *parts[2];            // gradients on their way to be added to others
 };
 
@@ -4996,7 +5002,8 @@ static float *ae__value(const ae_model *m, const ae_tensor *t)
 {
     if (t->loss >= 0)
         return ae__loss_values(m) + t->loss;
-    return ae__in_act(m, &t->span[m->mode == AE_TRAIN ? AE__TRAIN_VALUE : AE__INFER_VALUE]);
+    return ae__in_act(m, &t->span[m->mode == AE_TRAIN ? AE__TRAIN_VALUE : AE__INFER_VALUE])
+           + (size_t)m->from * ae__size(t);
 }
 
 static float *ae__weights(const ae_model *m, const ae_param *p)
@@ -5007,7 +5014,7 @@ static float *ae__weights(const ae_model *m, const ae_param *p)
 #ifndef AE_NO_TRAIN
 static float *ae__gradient(const ae_model *m, const ae_tensor *t)
 {
-    return ae__in_act(m, &t->span[AE__GRADIENT]);
+    return ae__in_act(m, &t->span[AE__GRADIENT]) + (size_t)m->from * ae__size(t);
 }
 
 static float *ae__weight_grads(const ae_model *m, const ae_param *p)
@@ -5055,11 +5062,12 @@ static ae_status ae__concat_forward(ae_model *m, const ae_tensor *t, int n)
     return AE_SUCCESS;
 }
 
-// Identity and another shape are copies.
+// Another shape is a copy, unless the plan gave both the same place.
 static ae_status ae__reshape_forward(ae_model *m, const ae_tensor *t, int n)
 {
-    AE__OP(m, activation_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]),
-                                   AE_ACT_IDENTITY, 0.0f, (size_t)n * ae__size(t)));
+    if (!t->in_place_of)
+        AE__OP(m, activation_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]),
+                                       AE_ACT_IDENTITY, 0.0f, (size_t)n * ae__size(t)));
     return AE_SUCCESS;
 }
 
@@ -5142,11 +5150,17 @@ static ae_status ae__batch_norm_forward(ae_model *m, const ae_tensor *t, int n)
     return AE_SUCCESS;
 }
 
+// All samples' means, then all their 1/deviation.
+static float *ae__group_stats(const ae_model *m, const ae_tensor *t, int deviation)
+{
+    return ae__value(m, t->in[1])
+           + (ptrdiff_t)((deviation ? m->batch : 0) - m->from) * t->groups;
+}
+
 static ae_status ae__group_norm_forward(ae_model *m, const ae_tensor *t, int n)
 {
-    float *stats = ae__value(m, t->in[1]);
-    AE__OP(m, group_norm_forward, (&m->exec, ae__value(m, t), stats, stats + n * t->groups,
-                                   ae__value(m, t->in[0]), ae__weights(m, t->weight),
+    AE__OP(m, group_norm_forward, (&m->exec, ae__value(m, t), ae__group_stats(m, t, 0),
+                                   ae__group_stats(m, t, 1), ae__value(m, t->in[0]), ae__weights(m, t->weight),
                                    ae__weights(m, t->bias), t->eps, t->groups, t->per_channel, n,
                                    t->c, t->h * t->w));
     return AE_SUCCESS;
@@ -5165,7 +5179,8 @@ static ae_status ae__noise_forward(ae_model *m, const ae_tensor *t, int n)
     for (size_t i = 0; i < (size_t)n; i++) {
         float *y = ae__value(m, t) + i * size, *x = ae__value(m, t->in[0]) + i * size;
         float *mask = t->has_grad && m->mode == AE_TRAIN ? ae__value(m, t->in[1]) + i * size : NULL;
-        size_t first = (t->noise_fixed ? m->rows[i] : m->sample + i) * size;
+        size_t at = (size_t)m->from + i;
+        size_t first = (t->noise_fixed ? m->rows[at] : m->sample + at) * size;
         if (!on)
             memcpy(y, x, size * sizeof *y);
         else if (t->kind == AE__DROPOUT)
@@ -5293,11 +5308,10 @@ static void ae__batch_norm_backward(ae_model *m, const ae_tensor *t, int n, cons
 static void ae__group_norm_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
                                     float *const d[2])
 {
-    const float *stats = ae__value(m, t->in[1]);
     AE__OP(m, group_norm_backward, (&m->exec, d[0], ae__weight_grads(m, t->weight),
                                     ae__weight_grads(m, t->bias), dy, ae__value(m, t->in[0]),
-                                    stats, stats + n * t->groups, ae__weights(m, t->weight),
-                                    t->groups, t->per_channel, n, t->c, t->h * t->w));
+                                    ae__group_stats(m, t, 0), ae__group_stats(m, t, 1),
+                                    ae__weights(m, t->weight), t->groups, t->per_channel, n, t->c, t->h * t->w));
 }
 
 // Every noise multiplies with its mask.
@@ -6483,26 +6497,82 @@ AE_API size_t ae_size(const ae_tensor *t)
 
 // ---- planning
 
-/* Who reads what, and which tensors get a gradient. */
+/* What a batch of pictures makes at a layer is larger than the second-level cache. Where several
+   layers in a row work sample by sample, as most do, all of them are therefore run on some samples,
+   then on the next, while what one hands to the other is still in the cache. The chunks follow from
+   the plan alone, so that sums have one order. */
+#define AE__CHUNK_BYTES ((size_t)1 << 20)
+
+static int ae__by_sample(const ae_tensor *t)
+{
+    return t->loss < 0 && t->op != &ae__op_linear && t->op != &ae__op_batch_norm;
+}
+
+// How many samples at a time for the run that t is in; n samples at once if it is t alone.
+static int ae__chunk(const ae_model *m, const ae_tensor *t, int buffers, int n)
+{
+    size_t floats = 1, most;
+    if (t->run_first == t->run_last)
+        return n;
+    for (const ae_tensor *u = t->run_first; u != t->run_last->next; u = u->next)
+        if (!u->replaced_by)
+            floats += ae__size(u) * (size_t)buffers;
+    most = AE__CHUNK_BYTES / sizeof(float) / floats;
+    return most < 1 ? 1 : most > (size_t)m->batch ? m->batch : (int)most;
+}
+
+/* Whether t may be computed where its input lies: it is the only one to read it, and neither t's
+   backward pass nor its input's needs what is written over. */
+static int ae__in_place(const ae_tensor *t)
+{
+    const ae_tensor *x = t->in[0];
+    if (x == NULL || x->uses > 1 || x->is_input || x->loss >= 0)
+        return 0;
+    if (t->op == &ae__op_reshape)
+        return 1;
+    if (t->op->forward != ae__activation_forward)
+        return 0;
+    int same_sign = (t->kind == AE_ACT_LEAKY_RELU || t->kind == AE_ACT_ELU) && t->a >= 0.0f;
+    if (!same_sign && t->kind != AE_ACT_IDENTITY && t->kind != AE_ACT_RELU
+        && t->kind != AE_ACT_SIGMOID && t->kind != AE_ACT_TANH)
+        return 0;               // act'(x) does not follow from act(x)
+    while (x->op == &ae__op_reshape && x->in_place_of)
+        x = x->in_place_of;
+    return x->op->forward != ae__activation_forward && x->op != &ae__op_softmax;
+}
+
+/* Who reads what, which tensors get a gradient, and which take their input's place. */
 static void ae__analyse(ae_model *m)
 {
     for (ae_tensor *t = m->first; t; t = t->next) {
         t->has_grad = t->weight != NULL;
-        t->last_use = t->last_loss_use = t->id;
+        t->last_use = t->last_loss_use = t;
         t->towards_loss = t->minimized;
-        t->loss_uses = 0;
+        t->uses = t->loss_uses = 0;
+        t->in_place_of = t->replaced_by = NULL;
         for (int i = 0; i < 2 && t->in[i]; i++) {
             t->has_grad |= t->in[i]->has_grad;
-            t->in[i]->last_use = t->id;
+            t->in[i]->last_use = t;
+            t->in[i]->uses++;
         }
     }
+    for (ae_tensor *t = m->first; t; t = t->next)
+        if (ae__in_place(t)) {
+            t->in_place_of = t->in[0];
+            t->in[0]->replaced_by = t;
+        }
+    for (ae_tensor *t = m->first; t; t = t->next)
+        t->run_first = t->prev && ae__by_sample(t->prev) && ae__by_sample(t) ? t->prev->run_first
+                                                                             : t;
+    for (ae_tensor *t = m->last; t; t = t->prev)
+        t->run_last = t->next && t->next->run_first == t->run_first ? t->next->run_last : t;
     for (ae_tensor *t = m->last; t; t = t->prev)
         for (int i = 0; i < 2 && t->in[i] && t->towards_loss; i++) {
             ae_tensor *in = t->in[i];
             in->towards_loss = 1;
             in->loss_uses++;
-            if (in->last_loss_use < t->id)
-                in->last_loss_use = t->id;
+            if (in->last_loss_use->id < t->id)
+                in->last_loss_use = t;
         }
 }
 
@@ -6525,11 +6595,14 @@ static void ae__place(ae_model *m, ae_tensor *t, int which)
     }
 }
 
-// A span of t that is in use from tensor `from` to tensor `to`.
-static void ae__span_of(ae_model *m, ae_tensor *t, int which, int from, int to)
+/* A span of t that is in use from tensor `from` to tensor `to`. If one run of chunks hands it to
+   another, all of it is there as long as either runs. */
+static void ae__span_of(ae_model *m, ae_tensor *t, int which, const ae_tensor *from,
+                        const ae_tensor *to)
 {
-    t->span[which].from = from;
-    t->span[which].to = to;
+    int runs = from->run_first != to->run_first;
+    t->span[which].from = runs ? from->run_first->id : from->id;
+    t->span[which].to = runs ? to->run_last->id : to->id;
     t->span[which].size = ae__round_up(ae__size(t), AE_ALIGN / sizeof(float));
     ae__place(m, t, which);
 }
@@ -6547,27 +6620,42 @@ static size_t ae__spans_end(const ae_model *m, int which)
 /* Places parameters, values and gradients (behind the values). In training all values stay, for
    the backward pass and for who reads them; a gradient lives from the backward of its last reader
    to that of its own tensor. In inference a value lives until its last reader ran, inputs for
-   ever. Losses live in STATE. */
+   ever. Losses live in STATE. Tensors that replace one another share one span. */
 static void ae__place_all(ae_model *m)
 {
-    int end = m->tensors;
     ae__analyse(m);
     for (ae_tensor *t = m->first; t; t = t->next)
         memset(t->span, 0, sizeof t->span);
-    for (ae_tensor *t = m->first; t; t = t->next)
-        if (t->loss < 0) {
-            ae__span_of(m, t, AE__TRAIN_VALUE, 0, end);
-            if (t->kept != AE__KEPT_IN_TRAINING)
-                ae__span_of(m, t, AE__INFER_VALUE, t->is_input ? 0 : t->id,
-                            t->is_input ? end : t->last_use);
+    for (ae_tensor *t = m->first; t; t = t->next) {
+        const ae_tensor *last = t;
+        while (last->replaced_by)
+            last = last->replaced_by;
+        if (t->in_place_of) {
+            t->span[AE__TRAIN_VALUE] = t->in_place_of->span[AE__TRAIN_VALUE];
+            t->span[AE__INFER_VALUE] = t->in_place_of->span[AE__INFER_VALUE];
+        } else if (t->loss < 0) {
+            ae__span_of(m, t, AE__TRAIN_VALUE, m->first, m->last);
+            if (t->is_input)
+                ae__span_of(m, t, AE__INFER_VALUE, m->first, m->last);
+            else if (last->uses == 0)       // a result: all samples of it
+                ae__span_of(m, t, AE__INFER_VALUE, t->run_first, t->run_last);
+            else if (t->kept != AE__KEPT_IN_TRAINING)
+                ae__span_of(m, t, AE__INFER_VALUE, t, last->last_use);
         }
-    for (ae_tensor *t = m->last; t; t = t->prev)
-        if (t->loss < 0 && t->has_grad && t->towards_loss)
-            ae__span_of(m, t, AE__GRADIENT, t->id, t->last_loss_use);
+    }
+    for (ae_tensor *t = m->last; t; t = t->prev) {
+        const ae_tensor *first = t;
+        while (first->in_place_of)
+            first = first->in_place_of;
+        if (t->replaced_by)
+            t->span[AE__GRADIENT] = t->replaced_by->span[AE__GRADIENT];
+        else if (t->loss < 0 && t->has_grad && t->towards_loss)
+            ae__span_of(m, t, AE__GRADIENT, first, t->last_loss_use);
+    }
     size_t values = ae__spans_end(m, AE__TRAIN_VALUE);
     for (ae_tensor *t = m->first; t; t = t->next)
         if (t->span[AE__GRADIENT].size)
-            t->span[AE__GRADIENT].at += values;
+            t->span[AE__GRADIENT].at += values;     // tensor by tensor: each has its copy
     m->param_floats = 0;
     for (int untrained = 0; untrained < 2; untrained++) {
         for (ae_param *p = m->first_param; p; p = p->next)
@@ -6642,7 +6730,7 @@ static void ae__divide(ae_model *m, const ae__plan *p, unsigned char *block)
     m->rows = (size_t *)(void *)(work + 2 * p->parts);
     m->statistics = (float *)(void *)(work + 2 * p->parts + p->rows);
     m->needed = work + 2 * p->parts + p->rows + p->statistics;
-    m->ready = m->needed + m->tensors;
+    m->replaced = m->needed + m->tensors;
 }
 
 /* A listener to the plan's entries that also finds the first one beyond a limit. */
@@ -6851,22 +6939,43 @@ static void ae__need(ae_model *m, const ae_tensor *t, const ae_tensor *given)
         }
 }
 
-// Computes what is marked, in order; the codes take the place of z when its turn comes.
-static ae_status ae__compute(ae_model *m, int n, const ae_tensor *z, const float *codes)
+static ae_status ae__compute_tensor(ae_model *m, const ae_tensor *t, int n)
 {
-    for (const ae_tensor *t = m->first; t; t = t->next) {
-        if (!m->needed[t->id])
-            continue;
+    if (!m->needed[t->id] || !t->op->forward)
+        return AE_SUCCESS;
+    m->replaced[t->id] = 0;
+    if (t->in_place_of)
+        m->replaced[t->in_place_of->id] = 1;
+    return t->op->forward(m, t, n);
+}
+
+/* Computes what is marked, in order; the codes take the place of z when its turn comes. Around z,
+   and where the result is something that the plan may write over for the next chunk, layers take
+   all samples at once. */
+static ae_status ae__compute(ae_model *m, int n, const ae_tensor *z, const float *codes,
+                             const ae_tensor *result)
+{
+    ae_status status = AE_SUCCESS;
+    for (const ae_tensor *t = m->first, *end; t && !status; t = end) {
+        const ae_tensor *first = t->run_first;
+        int whole = (z && z->run_first == first)
+                    || (m->mode == AE_INFER && result && result->uses && result->run_first == first);
+        int chunk = whole ? n : ae__chunk(m, t, 1, n);
+        end = whole ? t->next : t->run_last->next;
         if (t == z) {
             if (codes && codes != ae__value(m, t))
                 memmove(ae__value(m, t), codes, (size_t)n * ae__size(t) * sizeof(float));
-        } else if (t->op->forward) {
-            ae_status status = t->op->forward(m, t, n);
-            if (status)
-                return status;
+            m->replaced[t->id] = 0;
+            continue;
         }
+        for (m->from = 0; m->from < n && !status; m->from += chunk) {
+            int count = chunk < n - m->from ? chunk : n - m->from;
+            for (const ae_tensor *u = t; u != end && !status; u = u->next)
+                status = ae__compute_tensor(m, u, count);
+        }
+        m->from = 0;
     }
-    return AE_SUCCESS;
+    return status;
 }
 
 static ae_status ae__owned(ae_model *m, const ae_tensor *t)
@@ -6887,6 +6996,7 @@ AE_API ae_status ae_set(ae_model *m, const ae_tensor *t, const void *values, int
         return ae__report(m, AE_E_ARG, values ? "%s is a loss: it cannot be set"
                                               : "%s: the values are NULL", t->name);
     memcpy(ae__value(m, t), values, (size_t)n * ae__size(t) * sizeof(float));
+    m->replaced[t->id] = 0;
     ae__place_samples(m, 0, (size_t)n);
     m->forward_n = 0;
     return AE_SUCCESS;
@@ -6901,7 +7011,13 @@ AE_API ae_status ae_run(ae_model *m, const ae_tensor *t, int n)
     m->forward_n = 0;
     memset(m->needed, 0, (size_t)m->tensors);
     ae__need(m, t, NULL);
-    return ae__compute(m, n, NULL, NULL);
+    return ae__compute(m, n, NULL, NULL, t);
+}
+
+static ae_status ae__replaced_error(ae_model *m, const ae_tensor *t)
+{
+    return ae__report(m, AE_E_ARG, "%s has no values: %s was written over them (ae_run of %s alone "
+                      "computes them)", t->name, t->replaced_by->name, t->name);
 }
 
 // In inference two tensors may have the same place at different times.
@@ -6929,12 +7045,14 @@ static ae_status ae__run_from(ae_model *m, const ae_tensor *z, const float *code
             return ae__report(m, AE_E_ARG, "%s needs the places of %s's maxima, which codes do "
                               "not tell", u->name, z->name);
     const float *held = ae__value(m, z);
+    if (codes == NULL && m->replaced[z->id])
+        return ae__replaced_error(m, z);
     if (codes == NULL || (codes >= held && codes < held + (size_t)m->batch * ae__size(z)))
         for (const ae_tensor *u = m->first; u != z; u = u->next)
             if (m->needed[u->id] && ae__share_bytes(m, u, z))
                 return ae__report(m, AE_E_ARG, "computing %s writes over what %s holds: pass a "
                                   "copy of it", u->name, z->name);
-    return ae__compute(m, n, z, codes);
+    return ae__compute(m, n, z, codes, t);
 }
 
 AE_API ae_status ae_run_from(ae_model *m, const ae_tensor *z, const float *codes,
@@ -6949,7 +7067,11 @@ AE_API ae_status ae_run_from(ae_model *m, const ae_tensor *z, const float *codes
 
 AE_API float *ae_get(ae_model *m, const ae_tensor *t)
 {
-    return ae__begin(m, 1) || ae__owned(m, t) ? NULL : ae__value(m, t);
+    if (ae__begin(m, 1) || ae__owned(m, t))
+        return NULL;
+    if (m->replaced[t->id])
+        return ae__replaced_error(m, t), (float *)NULL;
+    return ae__value(m, t);
 }
 
 // t for any number of samples given as values of `from`, in batches.
@@ -7139,7 +7261,7 @@ static ae_status ae__losses(ae_model *m, int n, int training)
         }
     if (terms == 0)
         return ae__report(m, AE_E_ARG, "the model has no loss: call ae_minimize");
-    return ae__compute(m, n, NULL, NULL);
+    return ae__compute(m, n, NULL, NULL, NULL);
 }
 
 // Names the first tensor with a value that is not finite.
@@ -7201,8 +7323,8 @@ AE_API ae_status ae_forward(ae_model *m, int n)
     return status;
 }
 
-// The gradients of t's inputs from that of t. The first part of a sum is written in place, later
-// ones beside it and then added.
+// The gradients of t's inputs from that of t. The first part of a sum, that of the last reader, is
+// written in place, later ones beside it and then added.
 static void ae__back(ae_model *m, const ae_tensor *t, int n, const float *dy)
 {
     float *d[2] = {NULL, NULL};
@@ -7210,9 +7332,8 @@ static void ae__back(ae_model *m, const ae_tensor *t, int n, const float *dy)
     for (int i = 0; i < 2 && t->in[i]; i++) {
         const ae_tensor *in = t->in[i];
         if (in->has_grad) {
-            add[i] = m->ready[in->id];
+            add[i] = in->last_loss_use != t || (i == 1 && in == t->in[0]);
             d[i] = add[i] ? m->parts[i] : ae__gradient(m, in);
-            m->ready[in->id] = 1;
         }
     }
     t->op->backward(m, t, n, dy, d);
@@ -7226,17 +7347,19 @@ static void ae__back(ae_model *m, const ae_tensor *t, int n, const float *dy)
 // Losses that average get their share of the samples of a step, sums count whole.
 static void ae__backward(ae_model *m, float scale, double share)
 {
-    memset(m->ready, 0, (size_t)m->tensors);
-    for (const ae_tensor *t = m->last; t; t = t->prev) {
-        if (!t->towards_loss || !t->has_grad)
-            continue;
-        if (t->loss >= 0) {
-            double part = t->reduction == AE_SUM ? 1.0 : share;
-            float dloss = (float)((double)scale * (double)t->term_weight * part);
-            ae__back(m, t, m->forward_n, &dloss);
-        } else if (m->ready[t->id]) {
-            ae__back(m, t, m->forward_n, ae__gradient(m, t));
+    int n = m->forward_n;
+    for (const ae_tensor *t = m->last, *end; t; t = end) {
+        end = t->run_first->prev;
+        int chunk = ae__chunk(m, t, 2, n);
+        double part = t->reduction == AE_SUM ? 1.0 : share;
+        float dloss = (float)((double)scale * (double)t->term_weight * part);
+        for (m->from = 0; m->from < n; m->from += chunk) {
+            int count = chunk < n - m->from ? chunk : n - m->from;
+            for (const ae_tensor *u = t; u != end; u = u->prev)
+                if (u->towards_loss && u->has_grad)
+                    ae__back(m, u, count, u->loss >= 0 ? &dloss : ae__gradient(m, u));
         }
+        m->from = 0;
     }
 }
 

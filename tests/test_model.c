@@ -271,6 +271,26 @@ static int lifetime(const net *g, const char *name, ae_mode mode, int *from, int
     return 1;
 }
 
+// Whether `i`'s values may lie where those of node `to` lay: activations and reshapes lead from one
+// to the other, and nobody else reads what lies between.
+static int in_place(const net *g, const char *one, const char *other)
+{
+    int i = 0, to = 0;
+    if (sscanf(one, "n%d", &i) != 1 || sscanf(other, "n%d", &to) != 1
+        || !strstr(one, " gradient") != !strstr(other, " gradient")) return 0;
+    if (i < to) { int swap = i; i = to; to = swap; }
+    while (i > to && (g->node[i].op == NET_ACT || g->node[i].op == NET_RESHAPE)) {
+        int readers = 0;
+        i = g->node[i].a;
+        for (int r = 0; r < g->count; r++)
+            readers += (g->node[r].a == i) + (g->node[r].b == i);
+        for (int r = 0; r < g->terms; r++)
+            readers += (g->term[r].y == i) + (g->term[r].t == i);
+        if (readers != 1 || g->node[i].op == NET_INPUT) return 0;
+    }
+    return i == to;
+}
+
 TEST(model_plan_entries)
 {
     entries *all = (entries *)(void *)BYTES(sizeof(entries));
@@ -319,7 +339,7 @@ TEST(model_plan_entries)
                     if (!CHECK(e->segment == AE_SEG_ACT)) continue;
                     if (lifetime(&g, e->name, (ae_mode)mode, &a, &b)
                         && lifetime(&g, o->name, (ae_mode)mode, &c, &d)
-                        && !CHECK(b < c || d < a))
+                        && !CHECK(b < c || d < a || in_place(&g, e->name, o->name)))
                         printf("  %s and %s\n", e->name, o->name);
                 }
             }
@@ -508,6 +528,97 @@ TEST(model_run_from_what_z_holds)
                     CHECK_SAME(ae_get(g.m, g.node[y].t), want, 2 * net_size(&g, y));
             }
         }
+}
+
+/* relu is computed where its linear layer was: one's values are there, or the other's, never one
+   for the other. */
+TEST(model_values_computed_over)
+{
+    for (int mode = AE_INFER; mode <= AE_TRAIN; mode++) {
+        ae_model *m = ae_model_new(net_arena(ROOM), 1);
+        ae_tensor *x = ae_input(m, 5, 1, 1), *a = ae_linear(x, 3), *r = ae_relu(a);
+        ae_tensor *y = ae_linear(r, 5);
+        ae_minimize(ae_mse(y, x, AE_MEAN));
+        REQUIRE(ae_build(m, 2, (ae_mode)mode) == AE_SUCCESS);
+        float *data = DATA(10, 1), *codes = DATA(6, 2), *want;
+        CHECK_INT(ae_set(m, x, data, 2), AE_SUCCESS);
+        CHECK_INT(ae_run(m, a, 2), AE_SUCCESS);
+        float *before = COPY(ae_get(m, a), 6);
+        CHECK_INT(ae_run(m, y, 2), AE_SUCCESS);
+        CHECK(ae_get(m, a) == NULL);
+        CHECK_ERROR(ae_error(m), "relu");
+        CHECK_INT(ae_run_from(m, a, NULL, y, 2), AE_E_ARG);
+        CHECK_INT(ae_run(m, r, 2), AE_SUCCESS);
+        for (int i = 0; i < 6; i++) CHECK(ae_get(m, r)[i] == (before[i] > 0 ? before[i] : 0));
+        CHECK_INT(ae_set(m, a, codes, 2), AE_SUCCESS);
+        CHECK_SAME(ae_get(m, a), codes, 6);
+        CHECK_INT(ae_run_from(m, a, NULL, y, 2), AE_SUCCESS);
+        want = COPY(ae_get(m, y), 10);
+        CHECK_INT(ae_run_from(m, a, codes, y, 2), AE_SUCCESS);
+        CHECK_SAME(ae_get(m, y), want, 10);
+        CHECK(ae_get(m, a) == NULL);
+        if (mode == AE_INFER) continue;
+        CHECK_INT(ae_forward(m, 2), AE_SUCCESS);
+        CHECK(ae_get(m, a) == NULL && ae_get(m, r) != NULL);
+    }
+}
+
+/* Layers of pictures run on a few samples at a time; a batch of one has no others. */
+TEST(model_large_pictures_in_chunks)
+{
+    enum { N = 7, SIDE = 64, SIZE = SIDE * SIDE, TENSORS = 8 };
+    ae_model *m[3];
+    ae_tensor *x[3], *target[3], *t[3][TENSORS];
+    float *data = DATA_IN(N * SIZE, 0, 1, 1);
+    for (int k = 0; k < 3; k++) {           // all samples, each alone, all in inference
+        m[k] = ae_model_new(net_arena((size_t)64 << 20), 1);
+        x[k] = ae_input(m[k], 1, SIDE, SIDE);
+        target[k] = ae_input(m[k], 1, SIDE, SIDE);
+        t[k][0] = ae_gaussian_noise(x[k], k ? 0.0f : 0.1f, 0, 0);
+        t[k][1] = ae_relu(ae_group_norm(ae_conv2d(t[k][0], 8, 3, 1, 1), 2, NULL));
+        t[k][2] = ae_max_pool2d(t[k][1], 2);
+        t[k][3] = ae_silu(ae_conv2d(t[k][2], 8, 3, 1, 1));
+        t[k][4] = ae_max_unpool2d(t[k][3], t[k][2]);
+        t[k][5] = ae_upsample_nearest(ae_avg_pool2d(t[k][4], 2), 2);
+        t[k][6] = ae_add(t[k][5], ae_reshape(t[k][4], 8, SIDE, SIDE));
+        t[k][7] = ae_sigmoid(ae_conv2d(t[k][6], 1, 1, 1, 0));
+        ae_minimize(ae_mse(t[k][7], target[k], AE_SUM));
+        REQUIRE(ae_build(m[k], k == 1 ? 1 : N, k == 2 ? AE_INFER : AE_TRAIN) == AE_SUCCESS);
+    }
+    CHECK_INT(ae_set(m[0], x[0], data, N), AE_SUCCESS);
+    CHECK_INT(ae_set(m[0], target[0], data, N), AE_SUCCESS);
+    CHECK_INT(ae_forward(m[0], N), AE_SUCCESS);
+    CHECK_INT(ae_backward(m[0], 1), AE_SUCCESS);
+    float *given = COPY(ae_get(m[0], t[0][0]), N * SIZE);
+    double sum = 0;
+    int alike = 0;              // every sample has noise of its own
+    for (int i = 0; i < N * SIZE; i++) {
+        sum += fabs((double)given[i] - (double)data[i]);
+        alike += i >= SIZE && fabs((double)given[i] - (double)data[i] - (double)given[i - SIZE]
+                                   + (double)data[i - SIZE]) < 1e-6;
+    }
+    CHECK_CLOSE(sum / (N * SIZE), 0.1 * sqrt(2 / 3.14159265), 2e-3);
+    CHECK(alike < 10);
+    for (int i = 0; i < N; i++) {
+        CHECK_INT(ae_set(m[1], x[1], given + i * SIZE, 1), AE_SUCCESS);
+        CHECK_INT(ae_set(m[1], target[1], data + i * SIZE, 1), AE_SUCCESS);
+        CHECK_INT(ae_forward(m[1], 1), AE_SUCCESS);
+        CHECK_SAME(ae_get(m[1], t[1][7]), ae_get(m[0], t[0][7]) + i * SIZE, SIZE);
+        CHECK_INT(ae_backward(m[1], 1), AE_SUCCESS);
+    }
+    for (int i = 0; ae_param_at(m[0], i); i++) {
+        ae_param *p = ae_param_at(m[0], i), *q = ae_param_at(m[1], i);
+        CHECK_ARRAY_L2(ae_param_grad(m[0], p), ae_param_grad(m[1], q), ae_param_size(p), 1e-5);
+    }
+    CHECK_INT(ae_set(m[2], x[2], given, N), AE_SUCCESS);
+    for (int k = 1; k < TENSORS; k++) {     // every tensor may be the result
+        test_context("tensor %d", k);
+        CHECK_INT(ae_run(m[2], t[2][k], N), AE_SUCCESS);
+        CHECK_SAME(ae_get(m[2], t[2][k]), ae_get(m[0], t[0][k]), N * ae_size(t[0][k]));
+    }
+    float *codes = COPY(ae_get(m[0], t[0][6]), N * ae_size(t[0][6]));   // and codes for any
+    CHECK_INT(ae_run_from(m[2], t[2][6], codes, t[2][7], N), AE_SUCCESS);
+    CHECK_SAME(ae_get(m[2], t[2][7]), ae_get(m[0], t[0][7]), N * SIZE);
 }
 
 /* A tensor is computed with only what it needs: nothing behind or beside it. */
@@ -1694,6 +1805,7 @@ TEST_LIST(model) {
     CASE(model_arena_of_every_size), CASE(model_plan_entries),
     CASE(model_inference_reuses_memory), CASE(model_reserve_optim), CASE(model_values),
     CASE(model_inference_equals_training), CASE(model_run_from), CASE(model_run_from_what_z_holds),
+    CASE(model_values_computed_over), CASE(model_large_pictures_in_chunks),
     CASE(model_runs_only_what_is_needed), CASE(model_predict),
     CASE(model_predict_dataset), CASE(model_gradients_random),
     CASE(model_gradients_twice), CASE(model_gradients_reductions),
