@@ -5160,9 +5160,9 @@ static float *ae__group_stats(const ae_model *m, const ae_tensor *t, int deviati
 static ae_status ae__group_norm_forward(ae_model *m, const ae_tensor *t, int n)
 {
     AE__OP(m, group_norm_forward, (&m->exec, ae__value(m, t), ae__group_stats(m, t, 0),
-                                   ae__group_stats(m, t, 1), ae__value(m, t->in[0]), ae__weights(m, t->weight),
-                                   ae__weights(m, t->bias), t->eps, t->groups, t->per_channel, n,
-                                   t->c, t->h * t->w));
+                                   ae__group_stats(m, t, 1), ae__value(m, t->in[0]),
+                                   ae__weights(m, t->weight), ae__weights(m, t->bias), t->eps,
+                                   t->groups, t->per_channel, n, t->c, t->h * t->w));
     return AE_SUCCESS;
 }
 
@@ -5311,7 +5311,8 @@ static void ae__group_norm_backward(ae_model *m, const ae_tensor *t, int n, cons
     AE__OP(m, group_norm_backward, (&m->exec, d[0], ae__weight_grads(m, t->weight),
                                     ae__weight_grads(m, t->bias), dy, ae__value(m, t->in[0]),
                                     ae__group_stats(m, t, 0), ae__group_stats(m, t, 1),
-                                    ae__weights(m, t->weight), t->groups, t->per_channel, n, t->c, t->h * t->w));
+                                    ae__weights(m, t->weight), t->groups, t->per_channel, n, t->c,
+                                    t->h * t->w));
 }
 
 // Every noise multiplies with its mask.
@@ -6957,9 +6958,9 @@ static ae_status ae__compute(ae_model *m, int n, const ae_tensor *z, const float
 {
     ae_status status = AE_SUCCESS;
     for (const ae_tensor *t = m->first, *end; t && !status; t = end) {
-        const ae_tensor *first = t->run_first;
-        int whole = (z && z->run_first == first)
-                    || (m->mode == AE_INFER && result && result->uses && result->run_first == first);
+        int written_over = m->mode == AE_INFER && result && result->uses;
+        int whole = (z && z->run_first == t->run_first)
+                    || (written_over && result->run_first == t->run_first);
         int chunk = whole ? n : ae__chunk(m, t, 1, n);
         end = whole ? t->next : t->run_last->next;
         if (t == z) {
