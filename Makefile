@@ -2,6 +2,7 @@
 
 CFLAGS       ?= -O2 -std=c99
 MNIST        ?=
+DATA         ?=
 ONLY         ?=
 FUZZ_SECONDS ?= 60
 
@@ -28,8 +29,8 @@ check: ## the wider matrix of compilers, flags and tools; ONLY='name*' runs a pa
 
 examples: $(EXAMPLES) ## every example to build/
 
-bench: $(BENCHES) ## the tables of bench/, with its peers where they are installed
-	@set -e; for b in $(BENCHES); do echo "$$b"; $$b; echo; done
+bench: $(BENCHES) ## the tables of bench/ and its bars; DATA=dir, ONLY='name*' runs a part
+	@bench/run.sh $(if $(DATA),--data '$(DATA)') $(if $(ONLY),--only '$(ONLY)')
 
 mnist: ## the full MNIST to data/mnist, from the mirrors or from MNIST=dir
 	@data/mnist.sh $(if $(MNIST),'$(MNIST)')

@@ -1,5 +1,6 @@
-/* What the benches share: a clock, statistics over repeats, the peak of one core, the command line
-   and tables. Include it after ae.h with AE_IMPLEMENTATION; _POSIX_C_SOURCE is 200809L. */
+/* What the benches share: a clock, statistics over repeats, the peak of the cores, numbers that a
+   peer makes too, the command line, tables and bars. Include it after ae.h with AE_IMPLEMENTATION;
+   _POSIX_C_SOURCE is 200809L. */
 #ifndef BENCH_H_INCLUDED
 #define BENCH_H_INCLUDED
 
@@ -14,7 +15,7 @@
    does not blur the figures; several threads by the clock on the wall (bench_parse chooses). */
 static clockid_t bench_clock = CLOCK_THREAD_CPUTIME_ID;
 
-static double bench_now(void)
+static inline double bench_now(void)
 {
     struct timespec t;
     clock_gettime(bench_clock, &t);
@@ -33,20 +34,20 @@ typedef struct bench_series {
     int n;
 } bench_series;
 
-static void bench_add(bench_series *s, double value)
+static inline void bench_add(bench_series *s, double value)
 {
     if (s->n < BENCH_REPEATS_MAX)
         s->v[s->n++] = value;
 }
 
-static int bench_compare(const void *a, const void *b)
+static inline int bench_compare(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
 
 // The value with a share q of the others below it, between neighbours in proportion.
-static double bench_quantile(const bench_series *s, double q)
+static inline double bench_quantile(const bench_series *s, double q)
 {
     double sorted[BENCH_REPEATS_MAX];
     if (s->n == 0)
@@ -58,13 +59,13 @@ static double bench_quantile(const bench_series *s, double q)
     return sorted[below] + (place - below) * (sorted[above] - sorted[below]);
 }
 
-static double bench_median(const bench_series *s)
+static inline double bench_median(const bench_series *s)
 {
     return bench_quantile(s, 0.5);
 }
 
 // Interquartile range in percent of the median: half of the repeats lie that close together.
-static double bench_spread(const bench_series *s)
+static inline double bench_spread(const bench_series *s)
 {
     double median = bench_median(s);
     return median > 0 ? 100 * (bench_quantile(s, 0.75) - bench_quantile(s, 0.25)) / median : 0;
@@ -119,9 +120,9 @@ BENCH_PEAK(bench_peak_avx512, __attribute__((target("avx512f"))), __m512, _mm512
 BENCH_PEAK(bench_peak_neon, , float32x4_t, vdupq_n_f32, BENCH_MULADD_NEON)
 #endif
 
-/* GFLOP/s of one core with the instructions that e uses, a multiply-add counted as two. For
-   "scalar" it is what the compiler makes of plain C, which may well be vectors. */
-static double bench_peak(const ae_exec *e)
+/* GFLOP/s of so many threads at once with the instructions that e uses, a multiply-add counted as
+   two. For "scalar" it is what the compiler makes of plain C, which may well be vectors. */
+static inline double bench_peak(const ae_exec *e, int threads)
 {
     static const struct { const char *isa; int lanes; void (*run)(void); } peaks[] = {
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -136,8 +137,29 @@ static double bench_peak(const ae_exec *e)
     while (peaks[i].isa[0] && strcmp(peaks[i].isa, ae_exec_name(e)) != 0)
         i++;
     double start = bench_now();
+#ifdef _OPENMP
+#pragma omp parallel num_threads(threads)
+#endif
     peaks[i].run();
-    return 2e-9 * BENCH_CHAINS * peaks[i].lanes * BENCH_ROUNDS / (bench_now() - start);
+    return 2e-9 * threads * BENCH_CHAINS * peaks[i].lanes * BENCH_ROUNDS / (bench_now() - start);
+}
+
+/* ---------------------------------------------------------------------------
+   Numbers in [-1/2, 1/2) that a peer makes too (peers/torch_common.py)        */
+
+static inline void bench_pattern(float *x, size_t n, size_t which)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = (float)((i * 7919 + which * 1299709) % 10007) / 10007.0f - 0.5f;
+}
+
+// 0 when every a[i] is within `tolerance` of b[i].
+static inline int bench_differ(const float *a, const float *b, size_t n, float tolerance)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!(fabsf(a[i] - b[i]) <= tolerance))
+            return 1;
+    return 0;
 }
 
 /* ---------------------------------------------------------------------------
@@ -150,8 +172,8 @@ typedef struct bench_options {
     const char *model;          // NULL: the bench has no choice of models
 } bench_options;
 
-// 0 when all is well, 1 after an error, 2 after --help. *o holds the bench's defaults.
-static int bench_parse(bench_options *o, const char *name, int argc, char **argv)
+// 0: go on, 1: an error, 2: nothing to do (--help, ...). *o holds the bench's defaults.
+static inline int bench_parse(bench_options *o, const char *name, int argc, char **argv)
 {
     static const char *const isas[] = {"scalar", "sse2", "neon", "avx2", "avx512"};
     int repeats = 0;
@@ -159,8 +181,8 @@ static int bench_parse(bench_options *o, const char *name, int argc, char **argv
         const char *value = i + 1 < argc ? argv[i + 1] : "";
         int known = 1;
         if (strcmp(argv[i], "--help") == 0) {
-            printf("%s: --threads N (1)  --repeats N (%d)  --isa scalar|sse2|neon|avx2|avx512  "
-                   "--quick%s%s\n", name, o->repeats, o->data ? "  --data DIR (data)" : "",
+            printf("%s: --threads N (1)  --repeats N  --isa scalar|sse2|neon|avx2|avx512  "
+                   "--quick%s%s\n", name, o->data ? "  --data DIR (data)" : "",
                    o->model ? "  --model NAME (all)" : "");
             return 2;
         }
@@ -192,8 +214,8 @@ static int bench_parse(bench_options *o, const char *name, int argc, char **argv
     }
 #ifndef _OPENMP
     if (o->threads > 1) {
-        fprintf(stderr, "%s: --threads needs a build with -fopenmp\n", name);
-        return 1;
+        printf("skip %s --threads %d (built without -fopenmp)\n", name, o->threads);
+        return 2;
     }
 #endif
     if (o->threads > 1)
@@ -205,11 +227,17 @@ static int bench_parse(bench_options *o, const char *name, int argc, char **argv
     return 0;
 }
 
+// Whether --model asks for this one.
+static inline int bench_wants(const bench_options *o, const char *model)
+{
+    return strcmp(o->model, "all") == 0 || strcmp(o->model, model) == 0;
+}
+
 /* ---------------------------------------------------------------------------
    Tables, in Markdown, so that bench/README.md takes them as they are         */
 
 // A header like "| a | b |" and the rule under it.
-static void bench_header(const char *header)
+static inline void bench_header(const char *header)
 {
     printf("%s\n", header);
     for (const char *p = header; *p; p++)
@@ -218,7 +246,7 @@ static void bench_header(const char *header)
 }
 
 // One line about where and how: processor, cores, instruction set, threads, repeats.
-static void bench_machine(const ae_exec *e, const bench_options *o)
+static inline void bench_machine(const ae_exec *e, const bench_options *o)
 {
     char line[256], model[256] = "unknown processor";
     FILE *f = fopen("/proc/cpuinfo", "r");
@@ -230,8 +258,27 @@ static void bench_machine(const ae_exec *e, const bench_options *o)
         }
     if (f)
         fclose(f);
-    printf("%s, %ld cores; ae.h %s with %s; threads %d; medians of %d repeats\n", model,
-           sysconf(_SC_NPROCESSORS_ONLN), AE_VERSION, ae_exec_name(e), o->threads, o->repeats);
+    printf("%s, %ld cores; ae.h %s with %s; threads %d", model, sysconf(_SC_NPROCESSORS_ONLN),
+           AE_VERSION, ae_exec_name(e), o->threads);
+    if (o->repeats > 0)
+        printf("; medians of %d repeats", o->repeats);
+    printf("%s\n", o->quick ? "; quick: only to see that it runs" : "");
+}
+
+/* A figure against its bar ("<= 6" or ">= 3"), for the table that bench/run.sh makes at the end.
+   NAN: there is none here; the note then says why. Digits that are not shown are cut so that a
+   figure never looks better than it is. */
+static inline void bench_bar(const char *what, double value, const char *bar, const char *unit,
+                             const char *note)
+{
+    double limit = atof(bar + 2);
+    int least = *bar == '>', met = least ? value >= limit : value <= limit;
+    double shown = (least ? floor(100 * value) : ceil(100 * value)) / 100;
+    printf("bar: %s | ", what);
+    if (isnan(value))
+        printf("- | %s%s | not measured | %s\n", bar, unit, note);
+    else
+        printf("%.2f%s | %s%s | %s | %s\n", shown, unit, bar, unit, met ? "met" : "NOT met", note);
 }
 
 #endif /* BENCH_H_INCLUDED */

@@ -1,62 +1,19 @@
-/* Images per second of training three autoencoders (the table of models), beside PyTorch.
+/* Images per second of training the autoencoders of models.h, beside PyTorch.
 
-   Plain pixels, Adam 1e-3, mean squared error, one epoch a repeat. Ours is measured as a user calls
-   it: ae_epoch, from bytes, shuffling and the mean loss included. PyTorch runs as a child process
-   (peers/torch_train.py) that trains an epoch whenever it is told to, so that all take turns: once
-   as people run it, and once tuned (the script says how).
+   Plain pixels, Adam, mean squared error, one epoch a repeat. Ours is measured as a user calls it:
+   ae_epoch, from bytes, shuffling and the mean loss included. PyTorch runs as child processes
+   (peers/torch_train.py) that train an epoch whenever they are told to, so that all take turns: as
+   people run it, and tuned (torch_common.py says how). With several threads all of them run with
+   one thread too: PyTorch counts at its better of both.
 
-   make bench, or: cc -O2 -I. -o bench_train bench/bench_train.c -lm -ldl && ./bench_train
-   --model deep|conv|denoise measures only that one.                                             */
+   make bench, or: cc -O2 -fopenmp -I. -o bench_train bench/bench_train.c -lm -ldl               */
 #define _POSIX_C_SOURCE 200809L
 #define AE_IMPLEMENTATION
 #include "ae.h"
 #include "bench.h"
+#include "models.h"
 #include "openblas.h"
-#include <fcntl.h>
-#include <signal.h>
-
-/* ---------------------------------------------------------------------------
-   The models: from the input to the reconstruction                           */
-
-enum { PIXELS = 784 };
-
-static ae_tensor *deep(ae_tensor *x)
-{
-    ae_tensor *z = ae_linear(ae_relu(ae_linear(ae_relu(ae_linear(x, 256)), 128)), 32);
-    ae_tensor *d = ae_relu(ae_linear(ae_relu(ae_linear(z, 128)), 256));
-    return ae_sigmoid(ae_linear(d, PIXELS));
-}
-
-static ae_tensor *conv(ae_tensor *x)
-{
-    ae_tensor *h = ae_max_pool2d(ae_relu(ae_conv2d(x, 16, 3, 1, 1)), 2);
-    ae_tensor *z = ae_max_pool2d(ae_relu(ae_conv2d(h, 32, 3, 1, 1)), 2);
-    ae_tensor *d = ae_relu(ae_conv_transpose2d(z, 16, 2, 2, 0, 0));
-    return ae_sigmoid(ae_conv_transpose2d(d, 1, 2, 2, 0, 0));
-}
-
-static ae_tensor *denoise(ae_tensor *x)
-{
-    ae_tensor *h = ae_relu(ae_linear(ae_gaussian_noise(x, 0.2f, 0, 1), 128));
-    ae_tensor *d = ae_relu(ae_linear(ae_relu(ae_linear(h, 64)), 128));
-    return ae_sigmoid(ae_linear(d, PIXELS));
-}
-
-typedef struct model {
-    const char *name;
-    ae_tensor *(*build)(ae_tensor *x);
-    int batch;
-    double forward, first;      // multiply-adds of an image: of all layers, of the first one
-} model;
-
-// A convolution has weights x places: of its output, or of its input when it is transposed.
-static const model models[] = {
-    {"deep", deep, 128, 2 * (784 * 256 + 256 * 128 + 128 * 32), 784 * 256},
-    {"conv", conv, 64, 16 * 9 * 784 + 32 * 16 * 9 * 196 + 32 * 16 * 4 * 49 + 16 * 4 * 196,
-     16 * 9 * 784},
-    {"denoise", denoise, 64, 2 * (784 * 128 + 128 * 64), 784 * 128}
-};
-enum { MODELS = sizeof models / sizeof models[0] };
+#include "peer.h"
 
 // Operations of one image: forward, gradients of weights, gradients of inputs (not of x).
 static double flop(const model *k)
@@ -65,215 +22,239 @@ static double flop(const model *k)
 }
 
 /* ---------------------------------------------------------------------------
-   The peer: a program that first says "ready NAME" or "skip REASON", and then
-   answers each line "epoch" with "SECONDS LOSS".                              */
+   Who trains: ours or a peer                                                  */
 
-typedef struct peer {
-    const char *name;           // in the table
-    const char *option;         // of the script, or NULL
-    pid_t pid;                  // 0: there is none
-    FILE *ask, *answer;
-} peer;
+enum { RUNNERS = 6 };           // the first is ours, with the threads asked for
 
-// Says what it found. Returns 0 when there is no such peer.
-static int start_peer(peer *p, const model *k, const bench_options *o)
-{
-    const char *python = getenv("PYTHON") ? getenv("PYTHON") : "/usr/bin/python3";
-    int to[2], from[2];
-    char threads[16], batch[16], line[256];
-    snprintf(threads, sizeof threads, "%d", o->threads);
-    snprintf(batch, sizeof batch, "%d", k->batch);
-    snprintf(line, sizeof line, "skip PyTorch (%s with its script did not start)", python);
-    fflush(stdout);
-    if (pipe(to) || pipe(from) || (p->pid = fork()) < 0) {
-        p->pid = 0;
-        return printf("%s\n", line), 0;
-    }
-    if (p->pid == 0) {
-        dup2(to[0], 0);
-        dup2(from[1], 1);
-        close(to[0]), close(to[1]), close(from[0]), close(from[1]);
-        execl(python, python, "bench/peers/torch_train.py", "--model", k->name, "--batch", batch,
-              "--threads", threads, "--data", o->data, p->option, (char *)NULL);
-        _exit(127);
-    }
-    close(to[0]), close(from[1]);
-    fcntl(to[1], F_SETFD, FD_CLOEXEC);      // or the next peer keeps this one's pipe open
-    fcntl(from[0], F_SETFD, FD_CLOEXEC);
-    p->ask = fdopen(to[1], "w");
-    p->answer = fdopen(from[0], "r");
-    if (p->ask && p->answer && fgets(line, sizeof line, p->answer))
-        line[strcspn(line, "\n")] = 0;
-    int ready = strncmp(line, "ready ", 6) == 0;
-    printf("%s\n", ready ? line + 6 : line);
-    return ready;
-}
+typedef struct runner {
+    char name[32];
+    ae_model *m;                // ours, or NULL
+    peer p;
+    bench_series rate, share, ratio;        // ratio: the first runner over this one
+    double seconds, loss;       // of the last epoch
+} runner;
 
-// 0 when the peer trained an epoch; a peer that dies fails the bench.
-static int peer_epoch(peer *p, double *seconds, double *loss)
-{
-    if (fprintf(p->ask, "epoch\n") < 0 || fflush(p->ask) != 0
-        || fscanf(p->answer, "%lf %lf", seconds, loss) != 2) {
-        fprintf(stderr, "bench_train: %s stopped\n", p->name);
-        return 1;
-    }
-    return 0;
-}
-
-static void stop_peer(peer *p)
-{
-    if (p->pid == 0)
-        return;
-    if (p->ask)
-        fclose(p->ask);         // the end of its input is the end of it
-    if (p->answer)
-        fclose(p->answer);
-    waitpid(p->pid, NULL, 0);
-}
-
-/* ---------------------------------------------------------------------------
-   Ours                                                                        */
-
-typedef struct training {
+typedef struct bench {
+    const model *k;
+    const bench_options *o;
+    ae_exec exec;
     ae_arena *arena;
-    ae_model *m;
     ae_dataset digits;
-    size_t bytes;               // of the model, all included
-} training;
+    size_t bytes;               // of our model, all included
+    bench_series one, all;      // the peak of one thread, and of all at once
+    runner runners[RUNNERS];
+    int count;
+} bench;
 
-static int prepare(training *t, const model *k, const ae_exec *e, const char *data)
+static void add_name(bench *b, const char *who, int threads, const char *how)
 {
-    t->arena = ae_arena_new((size_t)256 << 20);
-    t->m = ae_model_new(t->arena, 42);
-    ae_set_exec(t->m, e);
-    ae_tensor *x = ae_input(t->m, 1, 28, 28);
-    ae_minimize(ae_mse(k->build(x), x, AE_MEAN));
-    t->bytes = ae_plan(t->m, k->batch, AE_TRAIN);
-    if (ae_mnist_load(&t->digits, t->arena, data) || ae_build(t->m, k->batch, AE_TRAIN)) {
-        fprintf(stderr, "bench_train: %s\n", ae_error(t->m));
+    runner *r = &b->runners[b->count];
+    if (b->o->threads == 1)
+        snprintf(r->name, sizeof r->name, "%s%s", who, how);
+    else
+        snprintf(r->name, sizeof r->name, "%s, %d thread%s%s", who, threads,
+                 threads == 1 ? "" : "s", how);
+}
+
+static int add_ours(bench *b, int threads)
+{
+    runner *r = &b->runners[b->count];
+    ae_exec e = b->exec;
+    e.threads = threads;
+    add_name(b, "ours", threads, "");
+    r->m = ae_model_new(b->arena, 42);
+    ae_set_exec(r->m, &e);
+    b->k->build(ae_input(r->m, 1, 28, 28));
+    if (b->count == 0)
+        b->bytes = ae_plan(r->m, b->k->batch, AE_TRAIN);
+    if (ae_build(r->m, b->k->batch, AE_TRAIN)) {
+        fprintf(stderr, "bench_train: %s\n", ae_error(r->m));
+        return 1;
+    }
+    b->count++;
+    return 0;
+}
+
+static int add_peer(bench *b, int threads, int tuned)
+{
+    runner *r = &b->runners[b->count];
+    char batch[16], lr[16];
+    const char *options[] = {"--model", b->k->name, "--data", b->o->data, "--batch", batch,
+                             "--lr", lr, NULL};
+    snprintf(batch, sizeof batch, "%d", b->k->batch);
+    snprintf(lr, sizeof lr, "%g", (double)b->k->lr);
+    r->p.threads = threads;
+    r->p.tuned = tuned;
+    add_name(b, "PyTorch", threads, tuned ? ", tuned" : "");
+    if (!peer_start(&r->p, "torch_train.py", options))
+        return 0;
+    b->count++;
+    return 1;
+}
+
+static int epoch(const bench *b, runner *r)
+{
+    // Threads of the one before may wait for work and take a processor until they fall asleep.
+    static const struct timespec pause = {0, 100000000};
+    if (b->o->threads > 1)
+        nanosleep(&pause, NULL);
+    if (!r->m) {
+        double answer[2];
+        if (peer_ask(&r->p, "epoch", answer, 2))
+            return 1;
+        r->seconds = answer[0];
+        r->loss = answer[1];
+        return 0;
+    }
+    ae_optim adam = {0};
+    adam.lr = b->k->lr;
+    double start = bench_now();
+    r->loss = (double)ae_epoch(r->m, &b->digits, &adam);
+    r->seconds = bench_now() - start;
+    if (ae_model_status(r->m)) {
+        fprintf(stderr, "bench_train: %s\n", ae_error(r->m));
         return 1;
     }
     return 0;
 }
 
-static int our_epoch(training *t, double *seconds, double *loss)
+static int threads_of(const bench *b, const runner *r)
 {
-    ae_optim adam = {0};
-    adam.lr = 1e-3f;
-    double start = bench_now();
-    *loss = (double)ae_epoch(t->m, &t->digits, &adam);
-    *seconds = bench_now() - start;
-    if (ae_model_status(t->m)) {
-        fprintf(stderr, "bench_train: %s\n", ae_error(t->m));
-        return 1;
-    }
-    return 0;
+    return r->p.threads ? r->p.threads : r == b->runners ? b->o->threads : 1;
 }
 
 /* ---------------------------------------------------------------------------
    All, in turn                                                                */
 
-enum { PEERS = 2 };
-
-typedef struct runner {         // 0: ours, the others the peers
-    bench_series rate, share, ratio;        // ratio: ours over this one
-    double seconds, loss;       // of the last epoch
-} runner;
-
-static void print(const runner *r, const char *name, double images)
+static void print(const bench *b)
 {
-    printf("| %-22s | %7.0f %5.1f%% | %10.4f | %4.0f%% | %6.4f |", name, bench_median(&r->rate),
-           bench_spread(&r->rate), images / bench_median(&r->rate), bench_median(&r->share),
-           r->loss);
-    if (r->ratio.n > 0)
-        printf(" %10.2f %5.1f%% |\n", bench_median(&r->ratio), bench_spread(&r->ratio));
-    else
-        printf("                - |\n");
+    double images = (double)b->digits.n;
+    char title[32], header[128];
+    snprintf(title, sizeof title, "%s, batch %d", b->k->name, b->k->batch);
+    snprintf(header, sizeof header, "| %-26s | img/s          | s an epoch | peak  | loss   "
+             "| ours over it      |", title);
+    bench_header(header);
+    for (const runner *r = b->runners; r < b->runners + b->count; r++) {
+        printf("| %-26s | %7.0f %5.1f%% | %10.4f | %4.0f%% | %6.4f |", r->name,
+               bench_median(&r->rate), bench_spread(&r->rate), images / bench_median(&r->rate),
+               bench_median(&r->share), r->loss);
+        if (r > b->runners)
+            printf(" %10.2f %5.1f%% |\n", bench_median(&r->ratio), bench_spread(&r->ratio));
+        else
+            printf("                - |\n");
+    }
 }
 
-static int measure(const model *k, training *t, peer *peers, int count, const ae_exec *e,
-                   const bench_options *o)
+static void print_bars(const bench *b)
 {
-    static runner runners[PEERS + 1];
-    static bench_series peak;
-    double images = (double)t->digits.n;
-    char title[32], header[128];
-    memset(runners, 0, sizeof runners);
-    peak.n = 0;
-    for (int r = -1; r < o->repeats; r++) {     // the first epoch only warms up
-        double best = bench_peak(e);
-        if (our_epoch(t, &runners[0].seconds, &runners[0].loss))
-            return 1;
-        for (int p = 0; p < count; p++)
-            if (peer_epoch(&peers[p], &runners[p + 1].seconds, &runners[p + 1].loss))
+    const char *bar = b->o->threads == 1 ? ">= 3" : ">= 5", *name = b->k->name;
+    double plain = 1e30, best = 1e30;       // over PyTorch as people run it; over the best of all
+    double peaks = bench_median(&b->all) / bench_median(&b->one);
+    char what[96], note[64] = "no PyTorch";
+    for (const runner *r = b->runners + 1; r < b->runners + b->count; r++)
+        if (!r->m) {
+            best = fmin(best, bench_median(&r->ratio));
+            if (!r->p.tuned)
+                plain = fmin(plain, bench_median(&r->ratio));
+        }
+    printf("\n");
+    snprintf(what, sizeof what, "training epoch over PyTorch, %s, threads %d", name,
+             b->o->threads);
+    if (best < 1e30) {
+        printf("ours over PyTorch %.2f, over the best of PyTorch, tuned or not, %.2f\n", plain,
+               best);
+        snprintf(note, sizeof note, "%.2f over the best, tuned or not", floor(100 * best) / 100);
+    }
+    bench_bar(what, best < 1e30 ? plain : (double)NAN, bar, "", note);
+    if (b->o->threads > 1) {
+        snprintf(what, sizeof what, "%d threads over one, %s", b->o->threads, name);
+        snprintf(note, sizeof note, "the FMA peak: %.2f", floor(100 * peaks) / 100);
+        bench_bar(what, bench_median(&b->runners[1].ratio), ">= 1.7", "", note);
+    } else if (b->k->share) {
+        snprintf(what, sizeof what, "training epoch, share of the FMA peak, %s", name);
+        bench_bar(what, bench_median(&b->runners[0].share), b->k->share, " %", "");
+    }
+}
+
+static int measure(bench *b)
+{
+    int long_epochs = b->digits.n > 10000;
+    int repeats = b->o->repeats > 0 ? b->o->repeats : long_epochs ? 5 : 15;
+    for (int n = -1; n < repeats; n++) {    // the first epoch only warms up
+        double peak[2];
+        peak[0] = bench_peak(&b->exec, 1);
+        peak[1] = b->o->threads > 1 ? bench_peak(&b->exec, b->o->threads) : peak[0];
+        for (runner *r = b->runners; r < b->runners + b->count; r++)
+            if (epoch(b, r))
                 return 1;
-        if (r < 0)
+        if (n < 0)
             continue;
-        bench_add(&peak, best);
-        for (runner *who = runners; who <= runners + count; who++) {
-            double rate = images / who->seconds;
-            bench_add(&who->rate, rate);
-            bench_add(&who->share, 100e-9 * flop(k) * rate / (best * o->threads));
-            if (who > runners)
-                bench_add(&who->ratio, who->seconds / runners[0].seconds);
+        bench_add(&b->one, peak[0]);
+        bench_add(&b->all, peak[1]);
+        for (runner *r = b->runners; r < b->runners + b->count; r++) {
+            double rate = (double)b->digits.n / r->seconds;
+            bench_add(&r->rate, rate);
+            bench_add(&r->share, 100e-9 * flop(b->k) * rate / peak[threads_of(b, r) > 1]);
+            bench_add(&r->ratio, r->seconds / b->runners[0].seconds);
         }
     }
     printf("FMA peak of one core: %.1f GFLOP/s, spread %.1f%%; %.2f MFLOP an image; "
-           "%.0f images an epoch\n", bench_median(&peak), bench_spread(&peak), 1e-6 * flop(k),
-           images);
-    printf("memory of our model, all included: %.2f MB\n\n", 1e-6 * (double)t->bytes);
-    snprintf(title, sizeof title, "%s, batch %d", k->name, k->batch);
-    snprintf(header, sizeof header, "| %-22s | img/s          | s an epoch | peak  | loss   "
-             "| ours over it      |", title);
-    bench_header(header);
-    print(&runners[0], "ours", images);
-    for (int p = 0; p < count; p++)
-        print(&runners[p + 1], peers[p].name, images);
+           "%.0f images an epoch; %d repeats\n", bench_median(&b->one), bench_spread(&b->one),
+           1e-6 * flop(b->k), (double)b->digits.n, repeats);
+    if (b->o->threads > 1)
+        printf("FMA peak of %d threads at once: %.1f GFLOP/s, spread %.1f%%\n", b->o->threads,
+               bench_median(&b->all), bench_spread(&b->all));
+    printf("memory of our model, all included: %.2f MB\n\n", 1e-6 * (double)b->bytes);
     return 0;
 }
 
-static int bench(const model *k, const ae_exec *e, const bench_options *o)
+static int bench_model(const model *k, const ae_exec *e, const bench_options *o)
 {
-    training t;
-    peer peers[PEERS] = {{"PyTorch", NULL, 0, NULL, NULL},
-                         {"PyTorch, tuned", "--tuned", 0, NULL, NULL}};
-    int count = 0, failed;
+    static bench b;
+    memset(&b, 0, sizeof b);
+    b.k = k;
+    b.o = o;
+    b.exec = *e;
+    b.arena = ae_arena_new((size_t)256 << 20);
     printf("\n");
-    if (prepare(&t, k, e, o->data))
+    if (!b.arena || ae_mnist_load(&b.digits, b.arena, o->data)) {
+        fprintf(stderr, "bench_train: %s\n", b.arena ? b.arena->error : "not enough memory");
         return 1;
-    while (count < PEERS && start_peer(&peers[count], k, o))
-        count++;
-    failed = measure(k, &t, peers, count, e, o);
-    for (int p = 0; p < PEERS; p++)
-        stop_peer(&peers[p]);
-    ae_arena_free(t.arena);
+    }
+    int failed = add_ours(&b, o->threads) || (o->threads > 1 && add_ours(&b, 1));
+    for (int tuned = 0, found = !failed; tuned < 2 && found; tuned++) {
+        found = add_peer(&b, o->threads, tuned);
+        if (found && o->threads > 1)
+            found = add_peer(&b, 1, tuned);
+    }
+    failed = failed || measure(&b);
+    if (!failed) {
+        print(&b);
+        print_bars(&b);
+    }
+    for (int r = 0; r < RUNNERS; r++)
+        peer_stop(&b.runners[r].p);
+    ae_arena_free(b.arena);
     return failed;
 }
 
 int main(int argc, char **argv)
 {
-    bench_options o = {1, 15, 0, AE_ISA_AVX512, "data", "all"};
-    int parsed = bench_parse(&o, "bench_train", argc, argv);
+    bench_options o = {1, 0, 0, AE_ISA_AVX512, "data", "all"};     // repeats 0: by the data
+    int parsed = bench_parse(&o, "bench_train", argc, argv), count = 0;
     if (parsed)
         return parsed == 1;
 
-    int first = 0, end = MODELS;
-    if (strcmp(o.model, "all") != 0) {
-        while (first < MODELS && strcmp(o.model, models[first].name) != 0)
-            first++;
-        end = first + 1;
-    }
-    if (first == MODELS) {
-        fprintf(stderr, "bench_train: there is no model %s\n", o.model);
-        return 1;
-    }
     ae_exec e = ae_exec_at_most(o.isa);
-    e.threads = o.threads;
-    signal(SIGPIPE, SIG_IGN);           // a peer that ended is told by fprintf's result
     bench_machine(&e, &o);
-    openblas_at_its_best();             // many a PyTorch multiplies by it
-    for (int k = first; k < end; k++)
-        if (bench(&models[k], &e, &o))
-            return 1;
-    return 0;
+    openblas_at_its_best(&e);           // many a PyTorch multiplies by it
+    for (int k = 0; k < MODELS; k++)
+        if (bench_wants(&o, models[k].name)) {
+            if (bench_model(&models[k], &e, &o))
+                return 1;
+            count++;
+        }
+    if (count == 0)
+        fprintf(stderr, "bench_train: there is no model %s\n", o.model);
+    return count == 0;
 }

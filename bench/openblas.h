@@ -15,7 +15,7 @@ typedef struct openblas {       // sgemm is NULL when it is not installed
     char *(*get_corename)(void);
 } openblas;
 
-static openblas openblas_load(int threads)
+static inline openblas openblas_load(int threads)
 {
     static const char *const symbols[] = {"cblas_sgemm", "openblas_set_num_threads",
                                           "openblas_get_corename"};
@@ -40,7 +40,7 @@ typedef struct openblas_trial {
     char name[32];
 } openblas_trial;
 
-static void openblas_time(openblas_trial *t)
+static inline void openblas_time(openblas_trial *t)
 {
     static float x[128 * 784], w[256 * 784], y[128 * 256];
     openblas blas = openblas_load(1);
@@ -57,7 +57,7 @@ static void openblas_time(openblas_trial *t)
 }
 
 // The kernels are chosen while the library is loaded: so in a process of its own.
-static openblas_trial openblas_try(const char *core)
+static inline openblas_trial openblas_try(const char *core)
 {
     openblas_trial t;
     int ends[2];
@@ -82,16 +82,18 @@ static openblas_trial openblas_try(const char *core)
 }
 
 /* Makes this process, and those it starts, use the fastest kernels that OpenBLAS has for this
-   processor, and says which. OpenBLAS knows processors by their numbers and takes its slowest
-   kernels for one that is newer than itself; and some machines hold it back by its variables. */
-static void openblas_at_its_best(void)
+   processor and the instructions of e, and says which. OpenBLAS knows processors by their numbers
+   and takes its slowest kernels for one that is newer than itself; and some machines hold it back
+   by its variables. */
+static inline void openblas_at_its_best(const ae_exec *e)
 {
     static const char *const cores[] = {"Haswell", "SkylakeX"};
-    const char *isa, *best_core = NULL;
-    ae_exec e = ae_exec_best();
-    isa = ae_exec_name(&e);
+    const char *isa = ae_exec_name(e), *best_core = NULL;
+    ae_exec most = ae_exec_best();
     unsetenv("OPENBLAS_CORETYPE");
     unsetenv("OPENBLAS_L2_SIZE");
+    if (strcmp(isa, "avx2") == 0 && strcmp(ae_exec_name(&most), isa) != 0)
+        setenv("OPENBLAS_CORETYPE", cores[0], 1);       // its own choice may be newer
     openblas_trial own = openblas_try(NULL), best = own;
     int count = own.seconds <= 0 ? 0 : strcmp(isa, "avx512") == 0 ? 2 : strcmp(isa, "avx2") == 0;
     for (int i = 0; i < count; i++) {

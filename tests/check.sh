@@ -352,6 +352,18 @@ readme_programs() {     # every block of C in README.md that is a program
 # ---------------------------------------------------------------------------
 # Other tools
 
+benches() {             # built without a warning, and all but size.sh run for a moment
+    local file openmp=
+    need gcc clang
+    can_link omp.h gcc -fopenmp && openmp=-fopenmp
+    for file in bench/bench_*.c; do
+        clang -std=c99 $WARN_C -Wno-unknown-pragmas -I. -fsyntax-only "$file"
+        gcc -std=c99 -O2 $WARN_C -Wno-unknown-pragmas $openmp -I. "$file" \
+            -o "$out/$(basename "$file" .c)" -lm -ldl
+    done
+    BUILD=$out bench/run.sh --quick --data data --only '[!s]*'
+}
+
 fuzz() {                # fuzz FILE: twenty seconds
     local name
     name=$(basename "$1" .c)
@@ -365,7 +377,7 @@ fuzz() {                # fuzz FILE: twenty seconds
 
 shell_scripts() {
     need shellcheck
-    shellcheck -e SC2086 tests/*.sh data/*.sh .ci/run
+    shellcheck -e SC2086 tests/*.sh bench/*.sh data/*.sh .ci/run
 }
 
 cppcheck_errors() {
@@ -428,6 +440,7 @@ step macros macros
 for file in examples/*.c; do
     [ -e "$file" ] && step "example-$(basename "$file" .c)" compile_example "$file"
 done
+step benches benches
 step header-program header_program
 step readme-program readme_programs
 for file in tests/fuzz_*.c; do
