@@ -1674,6 +1674,12 @@ static AE__UNUSED const float ae__lanes[16] = {
 #define AE__UNROLL
 #endif
 
+#if defined(__GNUC__) || defined(__clang__)
+#define AE__PREFETCH(p) __builtin_prefetch(p)
+#else
+#define AE__PREFETCH(p) ((void)(p))
+#endif
+
 // Where the baseline has a fused multiply-add (-march=native), it is asked for by name: left to
 // itself a compiler fuses here and not there, and equal sums would differ in their last bit.
 #if defined(__FMA__) || defined(__aarch64__)
@@ -2131,6 +2137,10 @@ AE__INLINE void AE__K(tile_columns)(float *c, ptrdiff_t ldc, const float *old, p
     }
     for (int p = 0; p < k; p += 4) {
         const int done = p + 4 > k ? p + 4 - k : 0;     // the last four may overlap others
+        // Each column's next cache line: more streams than the processor foresees by itself.
+        for (int j = 0; p % 16 == 0 && p + 16 < k && j < AE__NR; j++) {
+            AE__PREFETCH(b + p + 16 + j * bcs);
+        }
         AE__UNROLL
         for (int v = 0; v < AE__NV; v++) {
             AE__K(transpose)(row, b + p - done + v * AE__VN * bcs, bcs);
