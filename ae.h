@@ -1677,6 +1677,12 @@ static AE__UNUSED const float ae__lanes[16] = {
 #define AE__UNROLL
 #endif
 
+#if defined(__GNUC__) || defined(__clang__)
+#define AE__PREFETCH(p) __builtin_prefetch(p)
+#else
+#define AE__PREFETCH(p) ((void)(p))
+#endif
+
 // Where the baseline has a fused multiply-add (-march=native), it is asked for by name: left to
 // itself a compiler fuses here and not there, and equal sums would differ in their last bit.
 #if defined(__FMA__) || defined(__aarch64__)
@@ -1975,6 +1981,7 @@ AE__INLINE int32_t ae__to_int(float x)
 #endif
 
 #define AE__NR (AE__NV * AE__VN)
+#define AE__FEW (AE__VN / 4)    /* rows for which B is read by columns, not copied              */
 
 // The lanes below k. Comparisons are false for NaN; MIN and MAX hand on a NaN in their second
 // argument, which is therefore the variable one below.
@@ -2044,23 +2051,21 @@ AE__INLINE void AE__K(pack_rows)(float *dst, const float *b, ptrdiff_t brs, int 
 }
 
 #if AE__VN > 1
-/* dst[p*NR + j] = b[p + j*bcs] for AE__VN columns and p < k, k a multiple of 4. Row t of x holds
-   four p of the columns t, t+4, t+8, ...: transposing each 4 x 4 block leaves one p per row. */
-AE__INLINE void AE__K(transpose)(float *dst, const float *b, ptrdiff_t bcs, int k)
+/* row[q] = b[q + j*bcs] for q < 4 and AE__VN columns j. Vector t of x holds four q of the columns
+   t, t+4, t+8, ...: transposing each 4 x 4 block leaves one q per vector. */
+AE__INLINE void AE__K(transpose)(AE__V *row, const float *b, ptrdiff_t bcs)
 {
     const float *b1 = b + bcs, *b2 = b1 + bcs, *b3 = b2 + bcs;
     const ptrdiff_t next = 4 * bcs;
     (void)next;
-    for (int p = 0; p < k; p += 4, dst += 4 * AE__NR) {
-        const AE__V x0 = AE__LOAD4(b + p, next), x1 = AE__LOAD4(b1 + p, next);
-        const AE__V x2 = AE__LOAD4(b2 + p, next), x3 = AE__LOAD4(b3 + p, next);
-        const AE__V y0 = AE__ZIP_LOW(x0, x1), y1 = AE__ZIP_HIGH(x0, x1);
-        const AE__V y2 = AE__ZIP_LOW(x2, x3), y3 = AE__ZIP_HIGH(x2, x3);
-        AE__STOREU(dst, AE__PAIR_LOW(y0, y2));
-        AE__STOREU(dst + AE__NR, AE__PAIR_HIGH(y0, y2));
-        AE__STOREU(dst + 2 * AE__NR, AE__PAIR_LOW(y1, y3));
-        AE__STOREU(dst + 3 * AE__NR, AE__PAIR_HIGH(y1, y3));
-    }
+    const AE__V x0 = AE__LOAD4(b, next), x1 = AE__LOAD4(b1, next);
+    const AE__V x2 = AE__LOAD4(b2, next), x3 = AE__LOAD4(b3, next);
+    const AE__V y0 = AE__ZIP_LOW(x0, x1), y1 = AE__ZIP_HIGH(x0, x1);
+    const AE__V y2 = AE__ZIP_LOW(x2, x3), y3 = AE__ZIP_HIGH(x2, x3);
+    row[0] = AE__PAIR_LOW(y0, y2);
+    row[1] = AE__PAIR_HIGH(y0, y2);
+    row[2] = AE__PAIR_LOW(y1, y3);
+    row[3] = AE__PAIR_HIGH(y1, y3);
 }
 #endif
 
@@ -2071,8 +2076,12 @@ AE__INLINE void AE__K(pack_columns)(float *dst, const float *b, ptrdiff_t bcs, i
         int done = 0;   // rows of these columns
 #if AE__VN > 1
         if (j + AE__VN <= cols) {
-            done = k & ~3;
-            AE__K(transpose)(dst + j, b + j * bcs, bcs, done);
+            for (; done + 4 <= k; done += 4) {
+                AE__V row[4];
+                AE__K(transpose)(row, b + done + j * bcs, bcs);
+                AE__UNROLL
+                for (int q = 0; q < 4; q++) AE__STOREU(dst + (done + q) * AE__NR + j, row[q]);
+            }
         }
 #endif
         if (j + AE__VN > cols) {
@@ -2116,6 +2125,48 @@ AE__INLINE void AE__K(tile)(float *c, ptrdiff_t ldc, const float *old, ptrdiff_t
     }
 }
 
+#if AE__VN > 1
+/* The same with A(r,p) = a[r*ars + p] and B(p,j) = b[p + j*bcs] where it is: for few rows it costs
+   less to transpose B in registers than to copy it first. k >= 4. */
+AE__INLINE void AE__K(tile_columns)(float *c, ptrdiff_t ldc, const float *old, ptrdiff_t ldold,
+                                    const float *a, ptrdiff_t ars, const float *b, ptrdiff_t bcs,
+                                    int rows, int k)
+{
+    AE__V sum[AE__FEW][AE__NV], row[4];
+    AE__UNROLL
+    for (int r = 0; r < rows; r++) {
+        AE__UNROLL
+        for (int v = 0; v < AE__NV; v++) sum[r][v] = AE__SET1(0.0f);
+    }
+    for (int p = 0; p < k; p += 4) {
+        const int done = p + 4 > k ? p + 4 - k : 0;     // the last four may overlap others
+        // Each column's next cache line: more streams than the processor foresees by itself.
+        for (int j = 0; p % 16 == 0 && p + 16 < k && j < AE__NR; j++) {
+            AE__PREFETCH(b + p + 16 + j * bcs);
+        }
+        AE__UNROLL
+        for (int v = 0; v < AE__NV; v++) {
+            AE__K(transpose)(row, b + p - done + v * AE__VN * bcs, bcs);
+            AE__UNROLL
+            for (int q = 0; q < 4; q++) {
+                if (q < done) continue;
+                AE__UNROLL
+                for (int r = 0; r < rows; r++) {
+                    sum[r][v] = AE__FMA(AE__SET1(a[r * ars + p - done + q]), row[q], sum[r][v]);
+                }
+            }
+        }
+    }
+    AE__UNROLL
+    for (int r = 0; r < rows; r++, c += ldc, old += ldold) {
+        AE__UNROLL
+        for (int v = 0; v < AE__NV; v++) {
+            AE__STOREU(c + v * AE__VN, AE__ADD(AE__LOADU(old + v * AE__VN), sum[r][v]));
+        }
+    }
+}
+#endif
+
 /* All tiles of a panel: c (m,AE__NR) = old + A panel. They are as high as m allows, so that a few
    rows do not cost as much as AE__MR. */
 AE__INLINE void AE__K(tiles)(float *c, ptrdiff_t ldc, const float *old, ptrdiff_t ldold,
@@ -2139,29 +2190,42 @@ AE__INLINE void AE__K(tiles)(float *c, ptrdiff_t ldc, const float *old, ptrdiff_
     }
 }
 
-// One of A's strides is 1: told apart here, so that each case is compiled for itself.
+/* One of A's strides is 1: told apart here, so that each case is compiled for itself. B has columns
+   apart by bcs: 1, or any where tile_columns is to read them. */
 static void AE__K(gemm_panel)(float *c, ptrdiff_t ldc, const float *old, ptrdiff_t ldold,
                               const float *a, ptrdiff_t ars, ptrdiff_t acs, const float *b,
-                              ptrdiff_t ldb, int m, int k)
+                              ptrdiff_t ldb, ptrdiff_t bcs, int m, int k)
 {
-    if (acs == 1) AE__K(tiles)(c, ldc, old, ldold, a, ars, 1, b, ldb, m, k);
-    else AE__K(tiles)(c, ldc, old, ldold, a, 1, acs, b, ldb, m, k);
+    if (bcs == 1 && acs == 1) AE__K(tiles)(c, ldc, old, ldold, a, ars, 1, b, ldb, m, k);
+    else if (bcs == 1) AE__K(tiles)(c, ldc, old, ldold, a, 1, acs, b, ldb, m, k);
+#if AE__FEW > 0
+    else if (m == 1) AE__K(tile_columns)(c, ldc, old, ldold, a, ars, b, bcs, 1, k);
+#endif
+#if AE__FEW > 1
+    else if (m == 2) AE__K(tile_columns)(c, ldc, old, ldold, a, ars, b, bcs, 2, k);
+#endif
+#if AE__FEW > 2
+    else if (m == 3) AE__K(tile_columns)(c, ldc, old, ldold, a, ars, b, bcs, 3, k);
+    else AE__K(tile_columns)(c, ldc, old, ldold, a, ars, b, bcs, 4, k);
+#endif
 }
 
-// The last panel, of fewer columns: block by block of rows by way of `part` (AE__MR,AE__NR).
+/* The last `cols` columns of a panel: block by block of rows by way of `part` (AE__MR,AE__NR), in
+   which they begin at `skip`. */
 static void AE__K(gemm_last)(float *c, ptrdiff_t ldc, const float *start, const float *a,
-                             ptrdiff_t ars, ptrdiff_t acs, const float *panel, int m, int cols,
-                             int k, int accumulate, float *part)
+                             ptrdiff_t ars, ptrdiff_t acs, const float *b, ptrdiff_t ldb,
+                             ptrdiff_t bcs, int m, int skip, int cols, int k, int accumulate,
+                             float *part)
 {
     for (int i = 0; i < m; i += AE__MR) {
         const int rows = m - i < AE__MR ? m - i : AE__MR;
-        AE__K(gemm_panel)(part, AE__NR, start, 0, a + i * ars, ars, acs, panel, AE__NR, rows,
-                          k);
+        AE__K(gemm_panel)(part, AE__NR, start, 0, a + i * ars, ars, acs, b, ldb, bcs, rows, k);
         for (int r = 0; r < rows; r++) {
             for (int j = 0; j < cols; j += AE__VN) {
                 float *to = c + (i + r) * ldc + j;
+                const float *from = part + r * AE__NR + skip + j;
                 const size_t left = (size_t)(cols - j);
-                AE__V v = AE__LOADU(part + r * AE__NR + j);
+                AE__V v = AE__K(load)(from, left);
                 if (accumulate) v = AE__ADD(AE__K(load)(to, left), v);
                 AE__K(store)(to, v, left);
             }
@@ -2188,22 +2252,28 @@ static void AE__K(gemm)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars, 
             const float *ap = a + i * ars + p * acs;
             for (int j = 0; j < n; j += AE__NR) {
                 const int cols = n - j < AE__NR ? n - j : AE__NR;
+                // The last panel reaches back over columns already done, so as to be whole.
+                const int back = n < AE__NR ? 0 : AE__NR - cols, wide = back + cols;
                 float *to = c + i * ldc + j;
-                const float *from = panel;
-                ptrdiff_t ldb = AE__NR;
-                if (bcs == 1 && cols == AE__NR && rows <= AE__GEMM_FEW) {
-                    from = b + p * brs + j;     // not worth a copy
-                    ldb = brs;
-                } else if (bcs == 1) AE__K(pack_rows)(panel, b + p * brs + j, brs, cols, deep);
-                else AE__K(pack_columns)(panel, b + p + j * bcs, bcs, cols, deep);
-                AE__K(pack_rows)(start, bias ? bias + j : start, 0, bias && !adds ? cols : 0, 1);
+                const float *from = b + p * brs + (j - back) * bcs;
+                ptrdiff_t ldb = brs, next = bcs;
+                // For few rows B is not worth a copy.
+                if (wide < AE__NR
+                    || (bcs == 1 ? rows > AE__GEMM_FEW : acs != 1 || rows > AE__FEW || deep < 4)) {
+                    if (bcs == 1) AE__K(pack_rows)(panel, from, brs, wide, deep);
+                    else AE__K(pack_columns)(panel, from, bcs, wide, deep);
+                    from = panel;
+                    ldb = AE__NR;
+                    next = 1;
+                }
+                if (adds || !bias) AE__K(pack_rows)(start, start, 0, 0, 1);
+                else AE__K(pack_rows)(start, bias + j - back, 0, wide, 1);
                 if (cols < AE__NR) {
-                    AE__K(gemm_last)(to, ldc, start, ap, ars, acs, panel, rows, cols, deep, adds,
-                                     part);
-                } else if (adds) {
-                    AE__K(gemm_panel)(to, ldc, to, ldc, ap, ars, acs, from, ldb, rows, deep);
+                    AE__K(gemm_last)(to, ldc, start, ap, ars, acs, from, ldb, next, rows, back,
+                                     cols, deep, adds, part);
                 } else {
-                    AE__K(gemm_panel)(to, ldc, start, 0, ap, ars, acs, from, ldb, rows, deep);
+                    AE__K(gemm_panel)(to, ldc, adds ? to : start, adds ? ldc : 0, ap, ars, acs,
+                                      from, ldb, next, rows, deep);
                 }
             }
         }
@@ -2732,6 +2802,7 @@ static const ae_kernels AE__K(table) = {
 #undef AE__ISET1
 #undef AE__ISUB
 #undef AE__LOAD4
+#undef AE__FEW
 #undef AE__LOADK
 #undef AE__LOADU
 #undef AE__M

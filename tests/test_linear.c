@@ -225,6 +225,40 @@ TEST(linear_same_bits_for_any_threads)
     }
 }
 
+/* A sample's result is the same to the bit alone, with a few others and in a larger batch, where it
+   is right. Few rows are multiplied in another way. Sizes lie around those of vectors, blocks. */
+TEST(linear_same_bits_for_any_batch)
+{
+    static const int outputs[] = { 1, 3, 8, 15, 16, 17, 31, 32, 33, 40, 63, 65 };
+    static const int inputs[] = { 1, 3, 4, 5, 6, 7, 16, 33, 256, 257, 515 };
+    enum { B = 24, MOST = 9 };
+    for (int k = 0; k < 12 * 11; k++) {
+        const int O = outputs[k / 11], I = inputs[k % 11];
+        linear_case c = make_case(B, I, O);
+        double *y = DOUBLES(B * O), *y_tol = DOUBLES(B * O);
+        double *dx = DOUBLES(B * I), *dx_tol = DOUBLES(B * I);
+        product(y, y_tol, B, O, I, c.x, I, 1, c.w, 1, I, c.b, 0, 1);
+        product(dx, dx_tol, B, I, O, c.dy, O, 1, c.w, I, 1, NULL, 0, 0);
+        for (int i = 0; i < 3; i++) {
+            const ae_exec *e = test_exec_at(i);
+            float *all_y = OUT(B * O), *all_dx = OUT(B * I);
+            test_context("%d -> %d, %s", I, O, test_exec_text(i));
+            ae_linear_forward(e, all_y, c.x, c.w, c.b, B, I, O);
+            ae_linear_backward(e, all_dx, NULL, NULL, c.dy, c.x, c.w, B, I, O);
+            CHECK_PRODUCT(all_y, y, y_tol, B * O);
+            CHECK_PRODUCT(all_dx, dx, dx_tol, B * I);
+            for (int few = 1; few <= MOST; few++) {
+                float *few_y = OUT(few * O), *few_dx = OUT(few * I);
+                test_context("%d of %d samples, %d -> %d, %s", few, B, I, O, test_exec_text(i));
+                ae_linear_forward(e, few_y, c.x + few * I, c.w, c.b, few, I, O);
+                ae_linear_backward(e, few_dx, NULL, NULL, c.dy + few * O, c.x, c.w, few, I, O);
+                CHECK_SAME(few_y, all_y + few * O, few * O);
+                CHECK_SAME(few_dx, all_dx + few * I, few * I);
+            }
+        }
+    }
+}
+
 /* What is not a number stays one, in its own row or column only. */
 TEST(linear_nan_spreads_by_rows)
 {
@@ -267,6 +301,7 @@ TEST_LIST(linear) {
     CASE(linear_gradient),
     CASE(linear_golden),
     CASE(linear_same_bits_for_any_threads),
+    CASE(linear_same_bits_for_any_batch),
     CASE(linear_nan_spreads_by_rows),
     CASE(linear_long_sums),
     CASE_END
