@@ -1643,12 +1643,12 @@ struct ae_kernels {
     double (*dot)(const float *a, const float *b, size_t n);
     void (*column_sum)(float *y, const float *x, size_t ldx, int rows, int cols);   /* y += ... */
     /* For convolutions: B(p,j) = b[at[p].b + j].  lines: n floats of each of some lines,
-       to = start + from, or to += from.  conv: c (m,n) = A B with A(i,p) = a[i*ars + at[p].a],
+       to = start + from, or to += from.  conv: c (m,n) = or += A B, A(i,p) = a[i*ars + at[p].a],
        n a multiple of nr; B is read up to there.                                                */
     void (*lines)(float *to, ptrdiff_t to_pitch, int to_step, const float *from,
                   ptrdiff_t from_pitch, int from_step, int lines, int n, float start, int add);
     void (*conv)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars, const float *b,
-                 const ae__spot *at, int m, int n, int k);
+                 const ae__spot *at, int m, int n, int k, int add);
 #ifndef AE_NO_TRAIN
     void (*act_grad)(float *dx, const float *dy, const float *x, const float *y, int act, float a,
                      size_t n);
@@ -1680,6 +1680,9 @@ struct ae_kernels {
 // Which lane is which.
 static AE__UNUSED const float ae__lanes[16] = {
     0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+};
+static AE__UNUSED const float ae__even[16] = {
+    1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0
 };
 
 // The loops over a vector, a row, a tile: unrolled, so that their arrays become registers.
@@ -1858,6 +1861,9 @@ AE__INLINE int32_t ae__to_int(float x)
 #define AE__ZIP_HIGH(a, b) _mm_unpackhi_ps(a, b)
 #define AE__PAIR_LOW(a, b) _mm_shuffle_ps(a, b, 0x44)
 #define AE__PAIR_HIGH(a, b) _mm_shuffle_ps(a, b, 0xee)
+#define AE__EVENS(a, b) _mm_shuffle_ps(a, b, 0x88)
+#define AE__TWICE_LOW(v) _mm_unpacklo_ps(v, v)
+#define AE__TWICE_HIGH(v) _mm_unpackhi_ps(v, v)
 
 #elif AE__PASS == AE__PASS_NEON
 #define AE__SUFFIX neon
@@ -1898,6 +1904,9 @@ AE__INLINE int32_t ae__to_int(float x)
 #define AE__ZIP_HIGH(a, b) vzip2q_f32(a, b)
 #define AE__PAIR_LOW(a, b) vcombine_f32(vget_low_f32(a), vget_low_f32(b))
 #define AE__PAIR_HIGH(a, b) vcombine_f32(vget_high_f32(a), vget_high_f32(b))
+#define AE__EVENS(a, b) vuzp1q_f32(a, b)
+#define AE__TWICE_LOW(v) vzip1q_f32(v, v)
+#define AE__TWICE_HIGH(v) vzip2q_f32(v, v)
 
 #elif AE__PASS == AE__PASS_AVX2
 #define AE__SUFFIX avx2
@@ -1941,6 +1950,11 @@ AE__INLINE int32_t ae__to_int(float x)
 #define AE__ZIP_HIGH(a, b) _mm256_unpackhi_ps(a, b)
 #define AE__PAIR_LOW(a, b) _mm256_shuffle_ps(a, b, 0x44)
 #define AE__PAIR_HIGH(a, b) _mm256_shuffle_ps(a, b, 0xee)
+#define AE__EVENS(a, b) _mm256_castpd_ps(_mm256_permute4x64_pd( \
+    _mm256_castps_pd(_mm256_shuffle_ps(a, b, 0x88)), 0xd8))
+#define AE__TWICE_LOW(v) _mm256_permutevar8x32_ps(v, _mm256_srli_epi32(AE__LANES, 1))
+#define AE__TWICE_HIGH(v) \
+    _mm256_permutevar8x32_ps(v, AE__IADD(_mm256_srli_epi32(AE__LANES, 1), AE__ISET1(4)))
 
 #elif AE__PASS == AE__PASS_AVX512
 #define AE__SUFFIX avx512
@@ -1986,6 +2000,10 @@ AE__INLINE int32_t ae__to_int(float x)
 #define AE__ZIP_HIGH(a, b) _mm512_unpackhi_ps(a, b)
 #define AE__PAIR_LOW(a, b) _mm512_shuffle_ps(a, b, 0x44)
 #define AE__PAIR_HIGH(a, b) _mm512_shuffle_ps(a, b, 0xee)
+#define AE__EVENS(a, b) _mm512_permutex2var_ps(a, AE__IADD(AE__LANES, AE__LANES), b)
+#define AE__TWICE_LOW(v) _mm512_permutexvar_ps(_mm512_srli_epi32(AE__LANES, 1), v)
+#define AE__TWICE_HIGH(v) \
+    _mm512_permutexvar_ps(AE__IADD(_mm512_srli_epi32(AE__LANES, 1), AE__ISET1(8)), v)
 #endif
 
 #define AE__NR (AE__NV * AE__VN)
@@ -1993,6 +2011,7 @@ AE__INLINE int32_t ae__to_int(float x)
 // The lanes below k. Comparisons are false for NaN; MIN and MAX hand on a NaN in their second
 // argument, which is therefore the variable one below.
 #define AE__FIRST(k) AE__GT(AE__SET1((float)(k)), AE__LOADU(ae__lanes))
+#define AE__LANES AE__TO_INT(AE__LOADU(ae__lanes))
 
 #ifndef AE__LOADK
 #define AE__LOADK(p, k) AE__K(load_part)(p, k)
@@ -2078,10 +2097,11 @@ AE__INLINE void AE__K(transpose)(float *dst, const float *b, ptrdiff_t bcs, int 
 }
 #endif
 
-// dst[p*NR + j] = b[p + j*bcs]; columns past `cols` are 0.
-AE__INLINE void AE__K(pack_columns)(float *dst, const float *b, ptrdiff_t bcs, int cols, int k)
+// dst[p*NR + j] = b[p + j*bcs]; of the first nv vectors, columns past `cols` are 0.
+AE__INLINE void AE__K(pack_columns)(float *dst, const float *b, ptrdiff_t bcs, int cols, int k,
+                                    int nv)
 {
-    for (int j = 0; j < AE__NR; j += AE__VN) {
+    for (int j = 0; j < nv * AE__VN; j += AE__VN) {
         int done = 0;   // rows of these columns
 #if AE__VN > 1
         if (j + AE__VN <= cols) {
@@ -2209,7 +2229,7 @@ static void AE__K(gemm)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars, 
                     from = b + p * brs + j;     // not worth a copy
                     ldb = brs;
                 } else if (bcs == 1) AE__K(pack_rows)(panel, b + p * brs + j, brs, cols, deep);
-                else AE__K(pack_columns)(panel, b + p + j * bcs, bcs, cols, deep);
+                else AE__K(pack_columns)(panel, b + p + j * bcs, bcs, cols, deep, AE__NV);
                 AE__K(pack_rows)(start, bias ? bias + j : start, 0, bias && !adds ? cols : 0, 1);
                 if (cols < AE__NR) {
                     AE__K(gemm_last)(to, ldc, start, ap, ars, acs, panel, rows, cols, deep, adds,
@@ -2226,28 +2246,78 @@ static void AE__K(gemm)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars, 
 
 /* ---- convolution: products whose second factor is read through a table of places ---- */
 
+#if AE__VN > 1
+// n floats from every other place.
+AE__INLINE void AE__K(pick)(float *to, const float *from, int n, AE__V start, int add)
+{
+    for (int j = 0; j < n; j += AE__VN) {
+        const size_t left = (size_t)(n - j), span = 2 * left - 1;
+        const AE__V x = AE__K(load)(from + 2 * j, span);
+        const AE__V y = span > AE__VN ? AE__K(load)(from + 2 * j + AE__VN, span - AE__VN) : x;
+        const AE__V old = add ? AE__K(load)(to + j, left) : start;
+        AE__K(store)(to + j, AE__ADD(old, AE__EVENS(x, y)), left);
+    }
+}
+
+// v for the even ones of k places; the others keep what they have.
+AE__INLINE void AE__K(spread_part)(float *to, AE__V v, size_t k, AE__V start, int add)
+{
+    const AE__V old = AE__K(load)(to, k);
+    const AE__M even = AE__GT(AE__LOADU(ae__even), AE__SET1(0.0f));
+    AE__K(store)(to, AE__SELECT(even, AE__ADD(add ? old : start, v), old), k);
+}
+
+// n floats to every other place.
+AE__INLINE void AE__K(spread)(float *to, const float *from, int n, AE__V start, int add)
+{
+    for (int j = 0; j < n; j += AE__VN) {
+        const size_t left = (size_t)(n - j), span = 2 * left - 1;
+        const AE__V v = AE__K(load)(from + j, left);
+        AE__K(spread_part)(to + 2 * j, AE__TWICE_LOW(v), span, start, add);
+        if (span <= AE__VN) break;
+        AE__K(spread_part)(to + 2 * j + AE__VN, AE__TWICE_HIGH(v), span - AE__VN, start, add);
+    }
+}
+#endif
+
 // Lines of n floats, steps apart: to = start + from, or to += from.
 static void AE__K(lines)(float *to, ptrdiff_t to_pitch, int to_step, const float *from,
                          ptrdiff_t from_pitch, int from_step, int lines, int n, float start,
                          int add)
 {
+    const AE__V first = AE__SET1(start);
+    if (to_step == 1 && from_step == 1 && to_pitch == n && from_pitch == n) {
+        n *= lines;     // one long line
+        lines = 1;
+    }
+    const int whole = n - n % AE__VN;
+    const size_t tail = (size_t)(n - whole);
     for (int i = 0; i < lines; i++, to += to_pitch, from += from_pitch) {
         if (to_step == 1 && from_step == 1) {
-            for (int j = 0; j < n; j += AE__VN) {
-                const size_t left = (size_t)(n - j);
-                const AE__V old = add ? AE__K(load)(to + j, left) : AE__SET1(start);
-                AE__K(store)(to + j, AE__ADD(old, AE__K(load)(from + j, left)), left);
+            for (int j = 0; j < whole; j += AE__VN) {
+                AE__STOREU(to + j, AE__ADD(add ? AE__LOADU(to + j) : first, AE__LOADU(from + j)));
             }
+#if AE__VN > 1
+            if (!tail) continue;
+            const AE__V old = add ? AE__LOADK(to + whole, tail) : first;
+            AE__STOREK(to + whole, AE__ADD(old, AE__LOADK(from + whole, tail)), tail);
+        } else if (to_step == 1 && from_step == 2) {
+            AE__K(pick)(to, from, n, first, add);
+        } else if (to_step == 2 && from_step == 1) {
+            AE__K(spread)(to, from, n, first, add);
+#endif
         } else for (int j = 0; j < n; j++) {
             float *t = to + (ptrdiff_t)j * to_step;
             *t = (add ? *t : start) + from[(ptrdiff_t)j * from_step];
         }
     }
+    (void)tail;
 }
 
-/* One tile of `rows` x nv vectors: c = the sum over p of a[r*ars + at[p].a] b[at[p].b + j]. */
+// One tile of `rows` x nv vectors: c = or += the sum over p of a[r*ars + at[p].a] b[at[p].b + j].
 AE__INLINE void AE__K(conv_tile)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars,
-                                 const float *b, const ae__spot *at, int k, int rows, int nv)
+                                 const float *b, const ae__spot *at, int k, int add, int rows,
+                                 int nv)
 {
     AE__V sum[AE__MR][8];
     AE__UNROLL
@@ -2270,44 +2340,47 @@ AE__INLINE void AE__K(conv_tile)(float *c, ptrdiff_t ldc, const float *a, ptrdif
     AE__UNROLL
     for (int r = 0; r < rows; r++) {
         AE__UNROLL
-        for (int v = 0; v < nv; v++) AE__STOREU(c + r * ldc + v * AE__VN, sum[r][v]);
+        for (int v = 0; v < nv; v++) {
+            float *to = c + r * ldc + v * AE__VN;
+            AE__STOREU(to, add ? AE__ADD(AE__LOADU(to), sum[r][v]) : sum[r][v]);
+        }
     }
 }
 
 // Some rows of c; with few of them, wider tiles give as many independent sums.
 AE__INLINE void AE__K(conv_rows)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars,
-                                 const float *b, const ae__spot *at, int n, int k, int rows,
-                                 int nv)
+                                 const float *b, const ae__spot *at, int n, int k, int add,
+                                 int rows, int nv)
 {
     int j = 0;
     for (; j + nv * AE__VN <= n; j += nv * AE__VN) {
-        AE__K(conv_tile)(c + j, ldc, a, ars, b + j, at, k, rows, nv);
+        AE__K(conv_tile)(c + j, ldc, a, ars, b + j, at, k, add, rows, nv);
     }
     for (; nv > AE__NV && j < n; j += AE__NR) {
-        AE__K(conv_tile)(c + j, ldc, a, ars, b + j, at, k, rows, AE__NV);
+        AE__K(conv_tile)(c + j, ldc, a, ars, b + j, at, k, add, rows, AE__NV);
     }
 }
 
 static void AE__K(conv)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars, const float *b,
-                        const ae__spot *at, int m, int n, int k)
+                        const ae__spot *at, int m, int n, int k, int add)
 {
     const int third = AE__MR / 3;       // 16 rows are better cut into 8 and 8 than into 12 and 4
     for (int rows; m > 0; m -= rows, a += rows * ars, c += rows * ldc) {
         if (m >= AE__MR && (AE__MR < 12 || m != 4 * third)) {
             rows = AE__MR;
-            AE__K(conv_rows)(c, ldc, a, ars, b, at, n, k, AE__MR, AE__NV);
+            AE__K(conv_rows)(c, ldc, a, ars, b, at, n, k, add, AE__MR, AE__NV);
         } else if (AE__MR >= 12 && m >= 2 * third) {
             rows = 2 * third;
-            AE__K(conv_rows)(c, ldc, a, ars, b, at, n, k, 2 * third, AE__NV);
+            AE__K(conv_rows)(c, ldc, a, ars, b, at, n, k, add, 2 * third, AE__NV);
         } else if (AE__MR > 4 && m >= 4) {
             rows = 4;
-            AE__K(conv_rows)(c, ldc, a, ars, b, at, n, k, 4, AE__NV);
+            AE__K(conv_rows)(c, ldc, a, ars, b, at, n, k, add, 4, AE__NV);
         } else if (AE__VN > 1 && m >= 2) {
             rows = 2;
-            AE__K(conv_rows)(c, ldc, a, ars, b, at, n, k, 2, 4);
+            AE__K(conv_rows)(c, ldc, a, ars, b, at, n, k, add, 2, 4);
         } else {
             rows = 1;
-            AE__K(conv_rows)(c, ldc, a, ars, b, at, n, k, 1, 8);
+            AE__K(conv_rows)(c, ldc, a, ars, b, at, n, k, add, 1, 8);
         }
     }
 }
@@ -2357,16 +2430,18 @@ static void AE__K(conv_weights)(float *c, const float *b, const ae__spot *at, in
                                 int width, int k, float *panel)
 {
     const int whole = line == width;    // lines follow one another
+    const int nv = cols > AE__NR / 2 ? AE__NV : AE__NV / 2;
     for (int i = 0; i < (whole ? 1 : lines); i++) {
         AE__K(pack_columns)(panel + i * width * AE__NR, small + (ptrdiff_t)i * line, plane, cols,
-                            whole ? lines * width : width);
+                            whole ? lines * width : width, nv);
     }
-    for (int p = 0; p < k; p += AE__MR) {
+    const int rows = AE__MR < 9 ? AE__MR : 9;   // more places than that do not fit into registers
+    for (int p = 0; p < k; p += rows) {
         float *to = c + p * AE__NR;
-        if (cols > AE__NR / 2) {
-            AE__K(weights_tile)(to, b, at + p, pitch, panel, lines, width, k - p, AE__MR, AE__NV);
+        if (nv > AE__NV / 2) {
+            AE__K(weights_tile)(to, b, at + p, pitch, panel, lines, width, k - p, rows, AE__NV);
         } else {
-            AE__K(weights_tile)(to, b, at + p, pitch, panel, lines, width, k - p, AE__MR,
+            AE__K(weights_tile)(to, b, at + p, pitch, panel, lines, width, k - p, rows,
                                 AE__NV / 2);
         }
     }
@@ -2906,6 +2981,7 @@ static const ae_kernels AE__K(table) = {
 #undef AE__ADD
 #undef AE__BITS
 #undef AE__DIV
+#undef AE__EVENS
 #undef AE__FIRST
 #undef AE__FLOAT
 #undef AE__FMA
@@ -2920,6 +2996,7 @@ static const ae_kernels AE__K(table) = {
 #undef AE__ISA
 #undef AE__ISET1
 #undef AE__ISUB
+#undef AE__LANES
 #undef AE__LOAD4
 #undef AE__LOADK
 #undef AE__LOADU
@@ -2943,6 +3020,8 @@ static const ae_kernels AE__K(table) = {
 #undef AE__SUB
 #undef AE__SUFFIX
 #undef AE__TO_INT
+#undef AE__TWICE_HIGH
+#undef AE__TWICE_LOW
 #undef AE__V
 #undef AE__VN
 #undef AE__ZIP_HIGH
@@ -3316,11 +3395,24 @@ typedef struct ae__conv_block { // channels x lines x columns of taps, and a pat
     int c, channels, p, lines, q, columns, depth;
     ae__conv_span h, w;
     int pitch, plane;           // floats from line to line, from variant to variant
-    size_t size;                // floats in all
+    size_t size;                // floats in all; the last member
 } ae__conv_block;
 
 #define AE__CONV_MIN 17408      /* floats of scratch where there are no AE_SCRATCH              */
 #define AE__CONV_PANEL 8192     /* AE__GEMM_K x 32                                              */
+#define AE__CONV_K 512          /* (channel, tap) at a time; their sum is still AE__GEMM_K deep */
+
+typedef struct ae__conv_room {  // the scratch of a task, and what lies in it
+    float *floats;
+    size_t n;
+    ae__conv_axis ah, aw;       // pictures: the last axes, and the patches that fit
+    int h, width;
+    ae__conv_block b;           // the last block, of `from`
+    const float *from;
+    int tap_h, tap_w;
+    ae__spot spot[AE__CONV_K];
+} ae__conv_room;
+
 
 AE_API ae_conv ae_conv_defaults(const ae_conv *o)
 {
@@ -3442,7 +3534,10 @@ static ae__conv_block ae__conv_block_of(const ae__conv_axis *ah, const ae__conv_
     const int taps = ah->taps * aw->taps;
     ae__conv_block b;
     memset(&b, 0, sizeof b);
-    if (!taps) return b;
+    if (!taps) {        // pixels that no tap meets
+        b.w.extent = b.pitch = w;
+        return b;
+    }
     b.c = k / taps;
     b.channels = 1;
     b.p = k % taps / aw->taps;
@@ -3469,13 +3564,42 @@ static ae__conv_block ae__conv_block_of(const ae__conv_axis *ah, const ae__conv_
     return b;
 }
 
-// Lays the block's part of a picture (of lines aw->in apart), and says where its taps find it.
-static void ae__conv_lay(const ae__conv *t, float *to, ae__spot *at, const ae__conv_block *b,
+// Where the block's taps find their weight and the first of their elements.
+static void ae__conv_spots(const ae__conv *t, ae__spot *at, const ae__conv_block *b,
+                           const ae__conv_axis *ah, const ae__conv_axis *aw, ptrdiff_t channel)
+{
+    const int plane = b->h.variants * b->w.variants * b->plane, taps = b->lines * b->columns;
+    for (int i = 0; i < taps; i++) {
+        const int p = i / b->columns, q = i % b->columns;
+        const int y = p * ah->dilation, x = q * aw->dilation;
+        const int u = b->h.shared ? y % ah->step : p, v = b->w.shared ? x % aw->step : q;
+        const int down = b->h.shared ? y / ah->step : 0, right = b->w.shared ? x / aw->step : 0;
+        at[i].a = b->c * channel + aw->tap + (b->q + q) * aw->tap_step +
+                  (ah->tap + (b->p + p) * ah->tap_step) * t->o.kernel_w;
+        at[i].b = (u * b->w.variants + v) * b->plane + down * b->pitch + right;
+    }
+    for (int i = taps; i < b->depth; i++) {
+        at[i].a = at[i - taps].a + channel;
+        at[i].b = at[i - taps].b + plane;
+    }
+}
+
+// Lays the block's part of a picture, unless it lies there already.
+static void ae__conv_lay(const ae__conv *t, ae__conv_room *room, float *to, const ae__conv_block *b,
                          const ae__conv_axis *ah, const ae__conv_axis *aw, const float *from,
                          ptrdiff_t channel)
 {
-    const int planes = b->h.variants * b->w.variants;
-    memset(to, 0, b->size * sizeof *to);
+    const ptrdiff_t planes = b->h.variants * b->w.variants;
+    const int same = !memcmp(b, &room->b, offsetof(ae__conv_block, size));
+    if (!same || ah->tap != room->tap_h || aw->tap != room->tap_w) {
+        ae__conv_spots(t, room->spot, b, ah, aw, channel);
+        room->tap_h = ah->tap;
+        room->tap_w = aw->tap;
+    }
+    if (same && from == room->from) return;
+    if (!same) memset(to, 0, b->size * sizeof *to);     // the zeros stay for the next picture
+    room->b = *b;
+    room->from = from;
     for (int u = 0; u < b->h.variants; u++) {
         const int y = b->h.start + u * b->h.apart;
         int top, bottom;
@@ -3484,38 +3608,41 @@ static void ae__conv_lay(const ae__conv *t, float *to, ae__spot *at, const ae__c
             const int x = b->w.start + v * b->w.apart;
             int lo, hi;
             ae__conv_inside(&lo, &hi, x, aw->step, aw->in, b->w.extent);
-            for (int c = 0; c < b->channels && top < bottom && lo < hi; c++) {
-                float *plane = to + (ptrdiff_t)(c * planes + u * b->w.variants + v) * b->plane;
-                t->kernels->lines(plane + top * b->pitch + lo, b->pitch, 1,
-                                  from + (b->c + c) * (ptrdiff_t)ah->in * aw->in +
-                                      (ptrdiff_t)(y + top * ah->step) * aw->in + x + lo * aw->step,
+            for (int c = 0; c < b->channels && top < bottom && lo < hi; c++)
+                t->kernels->lines(to + (c * planes + u * b->w.variants + v) * b->plane +
+                                      top * b->pitch + lo, b->pitch, 1,
+                                  from + ((ptrdiff_t)(b->c + c) * ah->in + y + top * ah->step) *
+                                      aw->in + x + lo * aw->step,
                                   (ptrdiff_t)ah->step * aw->in, aw->step, bottom - top, hi - lo,
                                   0.0f, 0);
-            }
         }
     }
-    for (int c = 0; c < b->channels; c++)
-        for (int p = 0; p < b->lines; p++)
-            for (int q = 0; q < b->columns; q++, at++) {
-                const int y = p * ah->dilation, x = q * aw->dilation;
-                const int u = b->h.shared ? y % ah->step : p, v = b->w.shared ? x % aw->step : q;
-                const int down = b->h.shared ? y / ah->step : 0;
-                const int right = b->w.shared ? x / aw->step : 0;
-                at->b = (ptrdiff_t)(c * planes + u * b->w.variants + v) * b->plane +
-                        down * b->pitch + right;
-                at->a = (b->c + c) * channel +
-                        (ah->tap + (b->p + p) * ah->tap_step) * t->o.kernel_w + aw->tap +
-                        (b->q + q) * aw->tap_step;
-            }
 }
 
 /* ---- the jobs: number `at` of the pictures' groups (weights: of the groups), and of it the part
    first ... last-1 ---- */
 
+// Patches of at most h x width outputs: as high, else as wide as fits into the room.
+static void ae__conv_fit(ae__conv_room *room, const ae__conv_axis *ah, const ae__conv_axis *aw,
+                         int channels, int h, int width, size_t laid_n, size_t outputs)
+{
+    if (!memcmp(ah, &room->ah, sizeof *ah) && !memcmp(aw, &room->aw, sizeof *aw)) return;
+    room->ah = *ah;
+    room->aw = *aw;
+    for (;;) {
+        ae__conv_block b = ae__conv_block_of(ah, aw, 0, channels, AE__CONV_K, 0, h, 0, width);
+        if (b.size <= laid_n && (size_t)h * (size_t)b.w.extent <= outputs) break;
+        if (h > 1) h -= (h + 7) / 8;
+        else width -= (width + 7) / 8;
+    }
+    room->h = h;
+    room->width = width;
+}
+
 // A picture from another one: the outputs first ... last-1 of the longer axis.
 static void ae__conv_outputs(const ae__conv *t, size_t at, const ae__conv_axis *ah,
-                             const ae__conv_axis *aw, int first, int last, float *room,
-                             size_t room_n)
+                             const ae__conv_axis *aw, int first, int last,
+                             ae__conv_room *room)
 {
     const int gather = t->kind == AE__CONV_GATHER, mr = t->kernels->mr, nr = t->kernels->nr;
     const int channels = gather ? t->C : t->O, m = gather ? t->O : t->C;
@@ -3532,40 +3659,37 @@ static void ae__conv_outputs(const ae__conv *t, size_t at, const ae__conv_axis *
     const int bottom = cut_h ? ae__least(last, ah->n) : ah->n, top = cut_h ? first : 0;
     const int right = cut_h ? aw->n : ae__least(last, aw->n), left = cut_h ? 0 : first;
     if (top >= bottom || left >= right) return;
-    // patches as high, else as wide as the room allows
-    const size_t products_n = room_n >= AE_SCRATCH ? 6144 : 4096;
-    float *products = room + room_n - products_n;
-    int h = bottom - top, width = right - left;
-    for (;;) {
-        ae__conv_block b = ae__conv_block_of(ah, aw, 0, channels, AE__GEMM_K, 0, h, 0, width);
-        const size_t extent = b.depth ? (size_t)b.w.extent : (size_t)width;
-        if (b.size <= room_n - products_n &&
-            (size_t)mr * ((size_t)h * extent + (size_t)nr) <= products_n) break;
-        if (h > 1) h -= (h + 7) / 8;
-        else width -= (width + 7) / 8;
-    }
-    for (int i = top; i < bottom; i += h)
-        for (int j = left; j < right; j += width) {
-            const int lines = ae__least(h, bottom - i), wide = ae__least(width, right - j);
+    const size_t products_n = room->n >= AE_SCRATCH ? 6144 : 4096, laid_n = room->n - products_n;
+    float *laid = room->floats, *products = laid + laid_n;
+    ae__conv_fit(room, ah, aw, channels, bottom - top, right - left, laid_n,
+                 products_n / (size_t)mr - (size_t)nr);
+    for (int i = top; i < bottom; i += room->h)
+        for (int j = left; j < right; j += room->width) {
+            const int lines = ae__least(room->h, bottom - i), n = ae__least(room->width, right - j);
             int k = 0;
             do {
-                ae__spot place[AE__GEMM_K];
-                ae__conv_block b = ae__conv_block_of(ah, aw, k, channels, AE__GEMM_K, i, lines, j,
-                                                     wide);
-                if (!b.depth) b.pitch = wide;
-                ae__conv_lay(t, room, place, &b, ah, aw, from, columns);
-                const int n = (int)ae__round_up((size_t)((lines - 1) * b.pitch + wide), (size_t)nr);
-                const int most = (int)products_n / n / mr * mr;
+                ae__conv_block b = ae__conv_block_of(ah, aw, k, channels, AE__CONV_K, i, lines, j,
+                                                     n);
+                ae__conv_lay(t, room, laid, &b, ah, aw, from, columns);
+                const int long_n = (lines - 1) * b.pitch + n;
+                const int ld = (int)ae__round_up((size_t)long_n, (size_t)nr);
+                const int most = (int)products_n / ld / mr * mr;
                 for (int r = 0; r < m; r += most) {
                     const int some = ae__least(most, m - r);
-                    t->kernels->conv(products, n, w + r * rows, rows, room, place, some, n,
-                                     b.depth);
+                    const int parts = b.depth ? (b.depth - 1) / AE__GEMM_K + 1 : 1;
+                    const int deep = (b.depth - 1) / parts + 1;
+                    int p = 0;
+                    do {
+                        t->kernels->conv(products, ld, w + r * rows, rows, laid, room->spot + p,
+                                         some, ld, ae__least(deep, b.depth - p), p > 0);
+                        p += deep;
+                    } while (p < b.depth);
                     for (int s = 0; s < some; s++)
                         t->kernels->lines(out + (ptrdiff_t)(r + s) * H * W +
                                               (ptrdiff_t)(ah->to + i * ah->to_step) * W + aw->to +
                                               (ptrdiff_t)j * aw->to_step,
                                           (ptrdiff_t)ah->to_step * W, aw->to_step,
-                                          products + (ptrdiff_t)s * n, b.pitch, 1, lines, wide,
+                                          products + (ptrdiff_t)s * ld, b.pitch, 1, lines, n,
                                           bias ? bias[r + s] : 0.0f, k > 0);
                 }
                 k += b.depth;
@@ -3573,8 +3697,8 @@ static void ae__conv_outputs(const ae__conv *t, size_t at, const ae__conv_axis *
         }
 }
 
-static void ae__conv_pictures(const ae__conv *t, size_t at, int first, int last, float *room,
-                              size_t room_n)
+static void ae__conv_pictures(const ae__conv *t, size_t at, int first, int last,
+                              ae__conv_room *room)
 {
     const ae_conv *o = &t->o;
     if (t->kind == AE__CONV_GATHER) {
@@ -3582,7 +3706,7 @@ static void ae__conv_pictures(const ae__conv *t, size_t at, int first, int last,
                                                       o->pad_h, o->dilation_h);
         const ae__conv_axis aw = ae__conv_gather_axis(t->OW, t->W, o->kernel_w, o->stride_w,
                                                       o->pad_w, o->dilation_w);
-        ae__conv_outputs(t, at, &ah, &aw, first, last, room, room_n);
+        ae__conv_outputs(t, at, &ah, &aw, first, last, room);
         return;
     }
     for (int i = 0; i < o->stride_h; i++)
@@ -3591,14 +3715,14 @@ static void ae__conv_pictures(const ae__conv *t, size_t at, int first, int last,
                                                            o->pad_h, o->dilation_h, i);
             const ae__conv_axis aw = ae__conv_scatter_axis(t->OW, t->W, o->kernel_w, o->stride_w,
                                                            o->pad_w, o->dilation_w, j);
-            ae__conv_outputs(t, at, &ah, &aw, first, last, room, room_n);
+            ae__conv_outputs(t, at, &ah, &aw, first, last, room);
         }
 }
 
 #ifndef AE_NO_TRAIN
 // dw (O,K) += the sum of small big, over all pictures in order: some channels of small or big.
-static void ae__conv_weights(const ae__conv *t, size_t at, int first, int last, float *room,
-                             size_t room_n)
+static void ae__conv_weights(const ae__conv *t, size_t at, int first, int last,
+                             ae__conv_room *room)
 {
     const ae_conv *o = &t->o;
     const ae__conv_axis ah = ae__conv_gather_axis(t->OH, t->H, o->kernel_h, o->stride_h, o->pad_h,
@@ -3612,9 +3736,9 @@ static void ae__conv_weights(const ae__conv *t, size_t at, int first, int last, 
     // patches of about equal size
     const int wide = (t->OW - 1) / ((t->OW - 1) / AE__GEMM_K + 1) + 1;
     const int high = AE__GEMM_K / wide, h = (t->OH - 1) / ((t->OH - 1) / high + 1) + 1;
-    const size_t sums_n = room_n >= AE_SCRATCH ? AE__CONV_PANEL : AE__CONV_PANEL / 2;
-    float *panel = room, *sums = panel + AE__CONV_PANEL, *laid = sums + sums_n;
-    const size_t laid_n = room_n - AE__CONV_PANEL - sums_n;
+    const size_t sums_n = room->n >= AE_SCRATCH ? AE__CONV_PANEL : AE__CONV_PANEL / 2;
+    float *panel = room->floats, *sums = panel + AE__CONV_PANEL, *laid = sums + sums_n;
+    const size_t laid_n = room->n - AE__CONV_PANEL - sums_n;
     int limit = ae__least(AE__GEMM_K, (int)(sums_n / (size_t)nr));
     ae__conv_block b = ae__conv_block_of(&ah, &aw, k0, k1 / taps, limit, 0, h, 0, wide);
     for (; b.size > laid_n; b = ae__conv_block_of(&ah, &aw, k0, k1 / taps, limit, 0, h, 0, wide))
@@ -3629,10 +3753,9 @@ static void ae__conv_weights(const ae__conv *t, size_t at, int first, int last, 
                 for (int i = 0; i < t->OH; i += h)
                     for (int j = 0; j < t->OW; j += wide) {
                         const int lines = ae__least(h, t->OH - i), n = ae__least(wide, t->OW - j);
-                        ae__spot place[AE__GEMM_K];
                         b = ae__conv_block_of(&ah, &aw, k, k1 / taps, limit, i, lines, j, n);
-                        ae__conv_lay(t, laid, place, &b, &ah, &aw, t->big + x * picture, taps);
-                        t->kernels->conv_weights(sums, laid, place, b.pitch,
+                        ae__conv_lay(t, room, laid, &b, &ah, &aw, t->big + x * picture, taps);
+                        t->kernels->conv_weights(sums, laid, room->spot, b.pitch,
                                                  small + (ptrdiff_t)i * t->OW + j, t->N, t->OW,
                                                  rows, lines, n, depth, panel);
                     }
@@ -3660,19 +3783,21 @@ static void ae__conv_job(void *arg, int task)
 {
     const ae__conv *t = (const ae__conv *)arg;
     float small[AE__CONV_MIN];
+    ae__conv_room room;
     const int own = t->e && t->e->scratch;
-    float *room = own ? t->e->scratch + (size_t)task * AE_SCRATCH : small;
-    const size_t room_n = own ? AE_SCRATCH : AE__CONV_MIN;
+    memset(&room, 0, sizeof room);
+    room.floats = own ? t->e->scratch + (size_t)task * AE_SCRATCH : small;
+    room.n = own ? AE_SCRATCH : AE__CONV_MIN;
     const size_t pieces = (size_t)t->pieces, units = t->products * pieces;
     const size_t tasks = (size_t)t->tasks, begin = units * (size_t)task / tasks;
     for (size_t unit = begin; unit < units * ((size_t)task + 1) / tasks; unit++) {
         const int first = (int)(unit % pieces) * t->piece;
         const int last = t->size - first < t->piece ? t->size : first + t->piece;
         if (t->kind <= AE__CONV_SCATTER)
-            ae__conv_pictures(t, unit / pieces, first, last, room, room_n);
+            ae__conv_pictures(t, unit / pieces, first, last, &room);
 #ifndef AE_NO_TRAIN
         if (t->kind == AE__CONV_WEIGHTS)
-            ae__conv_weights(t, unit / pieces, first, last, room, room_n);
+            ae__conv_weights(t, unit / pieces, first, last, &room);
         if (t->kind == AE__CONV_SUMS) ae__conv_sums(t, first, last);
 #endif
     }
