@@ -2280,38 +2280,60 @@ AE__INLINE void AE__K(spread)(float *to, const float *from, int n, AE__V start, 
 }
 #endif
 
+/* Lines of n floats without steps. The last vector of a line overlaps the one before, and is
+   computed before that one is written. */
+AE__INLINE void AE__K(whole_lines)(float *to, ptrdiff_t to_pitch, const float *from,
+                                   ptrdiff_t from_pitch, int lines, int n, AE__V start, int add)
+{
+    const int last = n - AE__VN;
+    for (int i = 0; i < lines && last >= 0; i++, to += to_pitch, from += from_pitch) {
+        const AE__V old = add ? AE__LOADU(to + last) : start;
+        const AE__V end = AE__ADD(old, AE__LOADU(from + last));
+        for (int j = 0; j < last; j += AE__VN) {
+            AE__STOREU(to + j, AE__ADD(add ? AE__LOADU(to + j) : start, AE__LOADU(from + j)));
+        }
+        AE__STOREU(to + last, end);
+    }
+#if AE__VN > 1
+    for (int i = 0; i < lines && last < 0; i++, to += to_pitch, from += from_pitch) {
+        const AE__V old = add ? AE__LOADK(to, (size_t)n) : start;
+        AE__STOREK(to, AE__ADD(old, AE__LOADK(from, (size_t)n)), (size_t)n);
+    }
+#endif
+}
+
 // Lines of n floats, steps apart: to = start + from, or to += from.
 static void AE__K(lines)(float *to, ptrdiff_t to_pitch, int to_step, const float *from,
                          ptrdiff_t from_pitch, int from_step, int lines, int n, float start,
                          int add)
 {
     const AE__V first = AE__SET1(start);
-    if (to_step == 1 && from_step == 1 && to_pitch == n && from_pitch == n) {
-        n *= lines;     // one long line
-        lines = 1;
+    if (to_step == 1 && from_step == 1) {
+        const int whole = to_pitch == n && from_pitch == n;     // one long line
+        const int long_n = whole ? n * lines : n;
+        if (add) AE__K(whole_lines)(to, to_pitch, from, from_pitch, whole ? 1 : lines, long_n,
+                                    first, 1);
+        else AE__K(whole_lines)(to, to_pitch, from, from_pitch, whole ? 1 : lines, long_n, first,
+                                0);
+        return;
     }
-    const int whole = n - n % AE__VN;
-    const size_t tail = (size_t)(n - whole);
     for (int i = 0; i < lines; i++, to += to_pitch, from += from_pitch) {
-        if (to_step == 1 && from_step == 1) {
-            for (int j = 0; j < whole; j += AE__VN) {
-                AE__STOREU(to + j, AE__ADD(add ? AE__LOADU(to + j) : first, AE__LOADU(from + j)));
-            }
 #if AE__VN > 1
-            if (!tail) continue;
-            const AE__V old = add ? AE__LOADK(to + whole, tail) : first;
-            AE__STOREK(to + whole, AE__ADD(old, AE__LOADK(from + whole, tail)), tail);
-        } else if (to_step == 1 && from_step == 2) {
+        if (to_step == 1 && from_step == 2) {
             AE__K(pick)(to, from, n, first, add);
-        } else if (to_step == 2 && from_step == 1) {
+            continue;
+        }
+        if (to_step == 2 && from_step == 1) {
             AE__K(spread)(to, from, n, first, add);
+            continue;
+        }
 #endif
-        } else for (int j = 0; j < n; j++) {
+        for (int j = 0; j < n; j++) {
             float *t = to + (ptrdiff_t)j * to_step;
             *t = (add ? *t : start) + from[(ptrdiff_t)j * from_step];
         }
     }
-    (void)tail;
+    (void)first;
 }
 
 // One tile of `rows` x nv vectors: c = or += the sum over p of a[r*ars + at[p].a] b[at[p].b + j].
@@ -3372,6 +3394,7 @@ typedef struct ae__conv {
     ae_conv o;
     int B, C, H, W, O, OH, OW;  // C and O: of one group
     int K, N;                   // C KH KW, OH OW
+    int apart;                  // scatter: windows cover big side by side: each tap is a phase
     int kind;                   // what is computed, and from what
     float *out;
     const float *big, *small, *w, *bias;
@@ -3635,7 +3658,7 @@ static void ae__conv_fit(ae__conv_room *room, const ae__conv_axis *ah, const ae_
         if (h > 1) h -= (h + 7) / 8;
         else width -= (width + 7) / 8;
     }
-    room->h = h;
+    room->h = (ah->n - 1) / ((ah->n - 1) / h + 1) + 1;          // of about equal size
     room->width = width;
 }
 
@@ -3645,21 +3668,21 @@ static void ae__conv_outputs(const ae__conv *t, size_t at, const ae__conv_axis *
                              ae__conv_room *room)
 {
     const int gather = t->kind == AE__CONV_GATHER, mr = t->kernels->mr, nr = t->kernels->nr;
-    const int channels = gather ? t->C : t->O, m = gather ? t->O : t->C;
+    const int channels = gather ? t->C : t->O, taps = t->o.kernel_h * t->o.kernel_w;
+    const int fold = t->apart ? taps : 1, m = (gather ? t->O : t->C) * fold;
     const int H = gather ? t->OH : t->H, W = gather ? t->OW : t->W, cut_h = H >= W;
-    const ptrdiff_t rows = gather ? t->K : t->o.kernel_h * t->o.kernel_w;
-    const ptrdiff_t columns = gather ? t->o.kernel_h * t->o.kernel_w : t->K;
+    const ptrdiff_t rows = gather ? t->K : taps / fold, columns = gather ? taps : t->K;
     const size_t group = at % (size_t)t->o.groups;
     const float *from = gather ? t->big + at * (size_t)t->C * (size_t)t->H * (size_t)t->W
                                : t->small + at * (size_t)t->O * (size_t)t->N;
     const float *w = t->w + group * (size_t)t->O * (size_t)t->K;
-    const float *bias = t->bias ? t->bias + group * (size_t)m : NULL;
-    float *out = t->out + at * (size_t)m * (size_t)H * (size_t)W;
+    const float *bias = t->bias ? t->bias + group * (size_t)(m / fold) : NULL;
+    float *out = t->out + at * (size_t)(m / fold) * (size_t)H * (size_t)W;
     const int K = channels * ah->taps * aw->taps;
     const int bottom = cut_h ? ae__least(last, ah->n) : ah->n, top = cut_h ? first : 0;
     const int right = cut_h ? aw->n : ae__least(last, aw->n), left = cut_h ? 0 : first;
     if (top >= bottom || left >= right) return;
-    const size_t products_n = room->n >= AE_SCRATCH ? 6144 : 4096, laid_n = room->n - products_n;
+    const size_t products_n = room->n >= AE_SCRATCH ? 8192 : 4096, laid_n = room->n - products_n;
     float *laid = room->floats, *products = laid + laid_n;
     ae__conv_fit(room, ah, aw, channels, bottom - top, right - left, laid_n,
                  products_n / (size_t)mr - (size_t)nr);
@@ -3673,9 +3696,9 @@ static void ae__conv_outputs(const ae__conv *t, size_t at, const ae__conv_axis *
                 ae__conv_lay(t, room, laid, &b, ah, aw, from, columns);
                 const int long_n = (lines - 1) * b.pitch + n;
                 const int ld = (int)ae__round_up((size_t)long_n, (size_t)nr);
-                const int most = (int)products_n / ld / mr * mr;
-                for (int r = 0; r < m; r += most) {
-                    const int some = ae__least(most, m - r);
+                const int most = (int)products_n / ld, cuts = (m - 1) / most + 1;
+                for (int r = 0, some; r < m; r += some) {
+                    some = ae__least((m - 1) / cuts + 1, m - r);
                     const int parts = b.depth ? (b.depth - 1) / AE__GEMM_K + 1 : 1;
                     const int deep = (b.depth - 1) / parts + 1;
                     int p = 0;
@@ -3684,13 +3707,15 @@ static void ae__conv_outputs(const ae__conv *t, size_t at, const ae__conv_axis *
                                          some, ld, ae__least(deep, b.depth - p), p > 0);
                         p += deep;
                     } while (p < b.depth);
-                    for (int s = 0; s < some; s++)
-                        t->kernels->lines(out + (ptrdiff_t)(r + s) * H * W +
-                                              (ptrdiff_t)(ah->to + i * ah->to_step) * W + aw->to +
-                                              (ptrdiff_t)j * aw->to_step,
+                    for (int s = 0; s < some; s++) {
+                        const int c = (r + s) / fold, tap = (r + s) % fold;
+                        const int y = ah->to + i * ah->to_step + tap / t->o.kernel_w;
+                        const int x = aw->to + j * aw->to_step + tap % t->o.kernel_w;
+                        t->kernels->lines(out + ((ptrdiff_t)c * H + y) * W + x,
                                           (ptrdiff_t)ah->to_step * W, aw->to_step,
                                           products + (ptrdiff_t)s * ld, b.pitch, 1, lines, n,
-                                          bias ? bias[r + s] : 0.0f, k > 0);
+                                          bias ? bias[c] : 0.0f, k > 0);
+                    }
                 }
                 k += b.depth;
             } while (k < K);
@@ -3709,8 +3734,8 @@ static void ae__conv_pictures(const ae__conv *t, size_t at, int first, int last,
         ae__conv_outputs(t, at, &ah, &aw, first, last, room);
         return;
     }
-    for (int i = 0; i < o->stride_h; i++)
-        for (int j = 0; j < o->stride_w; j++) {
+    for (int i = 0; i < (t->apart ? 1 : o->stride_h); i++)
+        for (int j = 0; j < (t->apart ? 1 : o->stride_w); j++) {
             const ae__conv_axis ah = ae__conv_scatter_axis(t->OH, t->H, o->kernel_h, o->stride_h,
                                                            o->pad_h, o->dilation_h, i);
             const ae__conv_axis aw = ae__conv_scatter_axis(t->OW, t->W, o->kernel_w, o->stride_w,
@@ -3816,6 +3841,10 @@ static void ae__conv_run(ae__conv *t, int kind, float *out)
     t->size = t->C;
     t->products = kind == AE__CONV_SUMS ? 1 : kind == AE__CONV_WEIGHTS ? groups : groups * pictures;
     t->by_rows = kind == AE__CONV_WEIGHTS && t->C < t->O;
+    t->apart = kind == AE__CONV_SCATTER && t->H == t->OH * t->o.kernel_h &&
+               t->W == t->OW * t->o.kernel_w && t->o.stride_h == t->o.kernel_h &&
+               t->o.stride_w == t->o.kernel_w && t->o.dilation_h == 1 && t->o.dilation_w == 1 &&
+               !t->o.pad_h && !t->o.pad_w;
     if (t->by_rows) {
         t->size = t->O;
         unit = 16;
