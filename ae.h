@@ -1621,6 +1621,10 @@ typedef struct ae__update {     /* one step of an optimiser, defaults filled in 
     int first;                  /* nonzero at t = 1: SGD's momentum starts as the gradient      */
 } ae__update;
 
+typedef struct ae__spot {      /* where a convolution finds row p of its two factors          */
+    ptrdiff_t a, b;
+} ae__spot;
+
 /* Each kernel runs on one thread; callers split the work. y may be an input wherever the sizes are
    the same. What is computed for an element does not depend on where it lies. */
 struct ae_kernels {
@@ -1641,6 +1645,13 @@ struct ae_kernels {
     void (*scale)(float *y, float a, size_t n);                     /* y *= a                   */
     double (*dot)(const float *a, const float *b, size_t n);
     void (*column_sum)(float *y, const float *x, size_t ldx, int rows, int cols);   /* y += ... */
+    /* For convolutions: B(p,j) = b[at[p].b + j].  lines: n floats of each of some lines,
+       to = start + from, or to += from.  conv: c (m,n) = or += A B, A(i,p) = a[i*ars + at[p].a],
+       n a multiple of nr; B is read up to there.                                                */
+    void (*lines)(float *to, ptrdiff_t to_pitch, int to_step, const float *from,
+                  ptrdiff_t from_pitch, int from_step, int lines, int n, float start, int add);
+    void (*conv)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars, const float *b,
+                 const ae__spot *at, int m, int n, int k, int add);
 #ifndef AE_NO_TRAIN
     void (*act_grad)(float *dx, const float *dy, const float *x, const float *y, int act, float a,
                      size_t n);
@@ -1651,6 +1662,12 @@ struct ae_kernels {
                       float scale, size_t n);
     void (*update)(float *w, float *s1, float *s2, const float *g, const ae__update *u, size_t n);
     void (*clamp)(float *x, float limit, size_t n);                 /* into [-limit, limit]     */
+    /* c (k,nr) += B small^T over the pixels of a patch, at i*pitch + j of B and i*line + j of each
+       plane of small, i < lines, j < width; cols <= nr planes; panel: lines * width * nr floats. */
+    void (*conv_weights)(float *c, const float *b, const ae__spot *at, int pitch,
+                         const float *small, ptrdiff_t plane, int line, int cols, int lines,
+                         int width, int k, float *panel);
+    double (*plane_sum)(const float *x, size_t stride, size_t planes, size_t n);
 #endif
 };
 
@@ -1666,6 +1683,9 @@ struct ae_kernels {
 // Which lane is which.
 static AE__UNUSED const float ae__lanes[16] = {
     0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+};
+static AE__UNUSED const float ae__even[16] = {
+    1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0
 };
 
 // The loops over a vector, a row, a tile: unrolled, so that their arrays become registers.
@@ -1850,6 +1870,9 @@ AE__INLINE int32_t ae__to_int(float x)
 #define AE__ZIP_HIGH(a, b) _mm_unpackhi_ps(a, b)
 #define AE__PAIR_LOW(a, b) _mm_shuffle_ps(a, b, 0x44)
 #define AE__PAIR_HIGH(a, b) _mm_shuffle_ps(a, b, 0xee)
+#define AE__EVENS(a, b) _mm_shuffle_ps(a, b, 0x88)
+#define AE__TWICE_LOW(v) _mm_unpacklo_ps(v, v)
+#define AE__TWICE_HIGH(v) _mm_unpackhi_ps(v, v)
 
 #elif AE__PASS == AE__PASS_NEON
 #define AE__SUFFIX neon
@@ -1890,6 +1913,9 @@ AE__INLINE int32_t ae__to_int(float x)
 #define AE__ZIP_HIGH(a, b) vzip2q_f32(a, b)
 #define AE__PAIR_LOW(a, b) vcombine_f32(vget_low_f32(a), vget_low_f32(b))
 #define AE__PAIR_HIGH(a, b) vcombine_f32(vget_high_f32(a), vget_high_f32(b))
+#define AE__EVENS(a, b) vuzp1q_f32(a, b)
+#define AE__TWICE_LOW(v) vzip1q_f32(v, v)
+#define AE__TWICE_HIGH(v) vzip2q_f32(v, v)
 
 #elif AE__PASS == AE__PASS_AVX2
 #define AE__SUFFIX avx2
@@ -1933,6 +1959,11 @@ AE__INLINE int32_t ae__to_int(float x)
 #define AE__ZIP_HIGH(a, b) _mm256_unpackhi_ps(a, b)
 #define AE__PAIR_LOW(a, b) _mm256_shuffle_ps(a, b, 0x44)
 #define AE__PAIR_HIGH(a, b) _mm256_shuffle_ps(a, b, 0xee)
+#define AE__EVENS(a, b) _mm256_castpd_ps(_mm256_permute4x64_pd( \
+    _mm256_castps_pd(_mm256_shuffle_ps(a, b, 0x88)), 0xd8))
+#define AE__TWICE_LOW(v) _mm256_permutevar8x32_ps(v, _mm256_srli_epi32(AE__LANES, 1))
+#define AE__TWICE_HIGH(v) \
+    _mm256_permutevar8x32_ps(v, AE__IADD(_mm256_srli_epi32(AE__LANES, 1), AE__ISET1(4)))
 
 #elif AE__PASS == AE__PASS_AVX512
 #define AE__SUFFIX avx512
@@ -1978,6 +2009,10 @@ AE__INLINE int32_t ae__to_int(float x)
 #define AE__ZIP_HIGH(a, b) _mm512_unpackhi_ps(a, b)
 #define AE__PAIR_LOW(a, b) _mm512_shuffle_ps(a, b, 0x44)
 #define AE__PAIR_HIGH(a, b) _mm512_shuffle_ps(a, b, 0xee)
+#define AE__EVENS(a, b) _mm512_permutex2var_ps(a, AE__IADD(AE__LANES, AE__LANES), b)
+#define AE__TWICE_LOW(v) _mm512_permutexvar_ps(_mm512_srli_epi32(AE__LANES, 1), v)
+#define AE__TWICE_HIGH(v) \
+    _mm512_permutexvar_ps(AE__IADD(_mm512_srli_epi32(AE__LANES, 1), AE__ISET1(8)), v)
 #endif
 
 #define AE__NR (AE__NV * AE__VN)
@@ -1986,6 +2021,7 @@ AE__INLINE int32_t ae__to_int(float x)
 // The lanes below k. Comparisons are false for NaN; MIN and MAX hand on a NaN in their second
 // argument, which is therefore the variable one below.
 #define AE__FIRST(k) AE__GT(AE__SET1((float)(k)), AE__LOADU(ae__lanes))
+#define AE__LANES AE__TO_INT(AE__LOADU(ae__lanes))
 
 #ifndef AE__LOADK
 #define AE__LOADK(p, k) AE__K(load_part)(p, k)
@@ -2069,10 +2105,11 @@ AE__INLINE void AE__K(transpose)(AE__V *row, const float *b, ptrdiff_t bcs)
 }
 #endif
 
-// dst[p*NR + j] = b[p + j*bcs]; columns past `cols` are 0.
-AE__INLINE void AE__K(pack_columns)(float *dst, const float *b, ptrdiff_t bcs, int cols, int k)
+// dst[p*NR + j] = b[p + j*bcs]; of the first nv vectors, columns past `cols` are 0.
+AE__INLINE void AE__K(pack_columns)(float *dst, const float *b, ptrdiff_t bcs, int cols, int k,
+                                    int nv)
 {
-    for (int j = 0; j < AE__NR; j += AE__VN) {
+    for (int j = 0; j < nv * AE__VN; j += AE__VN) {
         int done = 0;   // rows of these columns
 #if AE__VN > 1
         if (j + AE__VN <= cols) {
@@ -2261,7 +2298,8 @@ static void AE__K(gemm)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars, 
                 if (wide < AE__NR
                     || (bcs == 1 ? rows > AE__GEMM_FEW : acs != 1 || rows > AE__FEW || deep < 4)) {
                     if (bcs == 1) AE__K(pack_rows)(panel, from, brs, wide, deep);
-                    else AE__K(pack_columns)(panel, from, bcs, wide, deep);
+                    else AE__K(pack_columns)(panel, from, bcs, wide, deep,
+                                                  AE__NV);
                     from = panel;
                     ldb = AE__NR;
                     next = 1;
@@ -2279,6 +2317,257 @@ static void AE__K(gemm)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars, 
         }
     }
 }
+
+/* ---- convolution: products whose second factor is read through a table of places ---- */
+
+#if AE__VN > 1
+// n floats from every other place.
+AE__INLINE void AE__K(pick)(float *to, const float *from, int n, AE__V start, int add)
+{
+    for (int j = 0; j < n; j += AE__VN) {
+        const size_t left = (size_t)(n - j), span = 2 * left - 1;
+        const AE__V x = AE__K(load)(from + 2 * j, span);
+        const AE__V y = span > AE__VN ? AE__K(load)(from + 2 * j + AE__VN, span - AE__VN) : x;
+        const AE__V old = add ? AE__K(load)(to + j, left) : start;
+        AE__K(store)(to + j, AE__ADD(old, AE__EVENS(x, y)), left);
+    }
+}
+
+// v for the even ones of k places; the others keep what they have.
+AE__INLINE void AE__K(spread_part)(float *to, AE__V v, size_t k, AE__V start, int add)
+{
+    const AE__V old = AE__K(load)(to, k);
+    const AE__M even = AE__GT(AE__LOADU(ae__even), AE__SET1(0.0f));
+    AE__K(store)(to, AE__SELECT(even, AE__ADD(add ? old : start, v), old), k);
+}
+
+// n floats to every other place.
+AE__INLINE void AE__K(spread)(float *to, const float *from, int n, AE__V start, int add)
+{
+    for (int j = 0; j < n; j += AE__VN) {
+        const size_t left = (size_t)(n - j), span = 2 * left - 1;
+        const AE__V v = AE__K(load)(from + j, left);
+        AE__K(spread_part)(to + 2 * j, AE__TWICE_LOW(v), span, start, add);
+        if (span <= AE__VN) break;
+        AE__K(spread_part)(to + 2 * j + AE__VN, AE__TWICE_HIGH(v), span - AE__VN, start, add);
+    }
+}
+#endif
+
+/* Lines of n floats without steps. The last vector of a line overlaps the one before, and is
+   computed before that one is written. */
+AE__INLINE void AE__K(whole_lines)(float *to, ptrdiff_t to_pitch, const float *from,
+                                   ptrdiff_t from_pitch, int lines, int n, AE__V start, int add)
+{
+    const int last = n - AE__VN;
+    for (int i = 0; i < lines && last >= 0; i++, to += to_pitch, from += from_pitch) {
+        const AE__V old = add ? AE__LOADU(to + last) : start;
+        const AE__V end = AE__ADD(old, AE__LOADU(from + last));
+        for (int j = 0; j < last; j += AE__VN) {
+            AE__STOREU(to + j, AE__ADD(add ? AE__LOADU(to + j) : start, AE__LOADU(from + j)));
+        }
+        AE__STOREU(to + last, end);
+    }
+#if AE__VN > 1
+    for (int i = 0; i < lines && last < 0; i++, to += to_pitch, from += from_pitch) {
+        const AE__V old = add ? AE__LOADK(to, (size_t)n) : start;
+        AE__STOREK(to, AE__ADD(old, AE__LOADK(from, (size_t)n)), (size_t)n);
+    }
+#endif
+}
+
+// Lines of n floats, steps apart: to = start + from, or to += from.
+static void AE__K(lines)(float *to, ptrdiff_t to_pitch, int to_step, const float *from,
+                         ptrdiff_t from_pitch, int from_step, int lines, int n, float start,
+                         int add)
+{
+    const AE__V first = AE__SET1(start);
+    if (to_step == 1 && from_step == 1) {
+        const int whole = to_pitch == n && from_pitch == n;     // one long line
+        const int long_n = whole ? n * lines : n;
+        if (add) AE__K(whole_lines)(to, to_pitch, from, from_pitch, whole ? 1 : lines, long_n,
+                                    first, 1);
+        else AE__K(whole_lines)(to, to_pitch, from, from_pitch, whole ? 1 : lines, long_n, first,
+                                0);
+        return;
+    }
+    for (int i = 0; i < lines; i++, to += to_pitch, from += from_pitch) {
+#if AE__VN > 1
+        if (to_step == 1 && from_step == 2) {
+            AE__K(pick)(to, from, n, first, add);
+            continue;
+        }
+        if (to_step == 2 && from_step == 1) {
+            AE__K(spread)(to, from, n, first, add);
+            continue;
+        }
+#endif
+        for (int j = 0; j < n; j++) {
+            float *t = to + (ptrdiff_t)j * to_step;
+            *t = (add ? *t : start) + from[(ptrdiff_t)j * from_step];
+        }
+    }
+    (void)first;
+}
+
+// One tile of `rows` x nv vectors: c = or += the sum over p of a[r*ars + at[p].a] b[at[p].b + j].
+AE__INLINE void AE__K(conv_tile)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars,
+                                 const float *b, const ae__spot *at, int k, int add, int rows,
+                                 int nv)
+{
+    AE__V sum[AE__MR][8];
+    AE__UNROLL
+    for (int r = 0; r < rows; r++) {
+        AE__UNROLL
+        for (int v = 0; v < nv; v++) sum[r][v] = AE__SET1(0.0f);
+    }
+    for (int p = 0; p < k; p++) {
+        const float *ap = a + at[p].a, *bp = b + at[p].b;
+        AE__V row[8];
+        AE__UNROLL
+        for (int v = 0; v < nv; v++) row[v] = AE__LOADU(bp + v * AE__VN);
+        AE__UNROLL
+        for (int r = 0; r < rows; r++) {
+            const AE__V x = AE__SET1(ap[r * ars]);
+            AE__UNROLL
+            for (int v = 0; v < nv; v++) sum[r][v] = AE__FMA(x, row[v], sum[r][v]);
+        }
+    }
+    AE__UNROLL
+    for (int r = 0; r < rows; r++) {
+        AE__UNROLL
+        for (int v = 0; v < nv; v++) {
+            float *to = c + r * ldc + v * AE__VN;
+            AE__STOREU(to, add ? AE__ADD(AE__LOADU(to), sum[r][v]) : sum[r][v]);
+        }
+    }
+}
+
+// Some rows of c; with few of them, wider tiles give as many independent sums.
+AE__INLINE void AE__K(conv_rows)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars,
+                                 const float *b, const ae__spot *at, int n, int k, int add,
+                                 int rows, int nv)
+{
+    int j = 0;
+    for (; j + nv * AE__VN <= n; j += nv * AE__VN) {
+        AE__K(conv_tile)(c + j, ldc, a, ars, b + j, at, k, add, rows, nv);
+    }
+    for (; nv > AE__NV && j < n; j += AE__NR) {
+        AE__K(conv_tile)(c + j, ldc, a, ars, b + j, at, k, add, rows, AE__NV);
+    }
+}
+
+static void AE__K(conv)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars, const float *b,
+                        const ae__spot *at, int m, int n, int k, int add)
+{
+    const int third = AE__MR / 3;       // 16 rows are better cut into 8 and 8 than into 12 and 4
+    for (int rows; m > 0; m -= rows, a += rows * ars, c += rows * ldc) {
+        if (m >= AE__MR && (AE__MR < 12 || m != 4 * third)) {
+            rows = AE__MR;
+            AE__K(conv_rows)(c, ldc, a, ars, b, at, n, k, add, AE__MR, AE__NV);
+        } else if (AE__MR >= 12 && m >= 2 * third) {
+            rows = 2 * third;
+            AE__K(conv_rows)(c, ldc, a, ars, b, at, n, k, add, 2 * third, AE__NV);
+        } else if (AE__MR > 4 && m >= 4) {
+            rows = 4;
+            AE__K(conv_rows)(c, ldc, a, ars, b, at, n, k, add, 4, AE__NV);
+        } else if (AE__VN > 1 && m >= 2) {
+            rows = 2;
+            AE__K(conv_rows)(c, ldc, a, ars, b, at, n, k, add, 2, 4);
+        } else {
+            rows = 1;
+            AE__K(conv_rows)(c, ldc, a, ars, b, at, n, k, add, 1, 8);
+        }
+    }
+}
+
+#ifndef AE_NO_TRAIN
+/* One tile: c (rows,nv vectors) += the sum over pixels of B(r,pixel) panel(pixel,v). Rows from
+   `left` on are the last one again, and are not kept. */
+AE__INLINE void AE__K(weights_tile)(float *c, const float *b, const ae__spot *at, int pitch,
+                                    const float *panel, int lines, int width, int left, int rows,
+                                    int nv)
+{
+    const float *x[AE__MR];
+    AE__V sum[AE__MR][AE__NV];
+    AE__UNROLL
+    for (int r = 0; r < rows; r++) {
+        x[r] = b + at[r < left ? r : left - 1].b;
+        AE__UNROLL
+        for (int v = 0; v < nv; v++) sum[r][v] = AE__SET1(0.0f);
+    }
+    for (int i = 0; i < lines; i++) {
+        for (ptrdiff_t j = 0; j < width; j++, panel += AE__NR) {
+            AE__V row[AE__NV];
+            AE__UNROLL
+            for (int v = 0; v < nv; v++) row[v] = AE__LOADU(panel + v * AE__VN);
+            AE__UNROLL
+            for (int r = 0; r < rows; r++) {
+                const AE__V s = AE__SET1(x[r][j]);
+                AE__UNROLL
+                for (int v = 0; v < nv; v++) sum[r][v] = AE__FMA(s, row[v], sum[r][v]);
+            }
+        }
+        AE__UNROLL
+        for (int r = 0; r < rows; r++) x[r] += pitch;
+    }
+    AE__UNROLL
+    for (int r = 0; r < rows; r++) {
+        AE__UNROLL
+        for (int v = 0; v < nv && r < left; v++) {
+            float *to = c + r * AE__NR + v * AE__VN;
+            AE__STOREU(to, AE__ADD(AE__LOADU(to), sum[r][v]));
+        }
+    }
+}
+
+static void AE__K(conv_weights)(float *c, const float *b, const ae__spot *at, int pitch,
+                                const float *small, ptrdiff_t plane, int line, int cols, int lines,
+                                int width, int k, float *panel)
+{
+    const int whole = line == width;    // lines follow one another
+    const int nv = cols > AE__NR / 2 ? AE__NV : AE__NV / 2;
+    for (int i = 0; i < (whole ? 1 : lines); i++) {
+        AE__K(pack_columns)(panel + i * width * AE__NR, small + (ptrdiff_t)i * line, plane, cols,
+                            whole ? lines * width : width, nv);
+    }
+    const int rows = AE__MR < 9 ? AE__MR : 9;   // more places than that do not fit into registers
+    for (int p = 0; p < k; p += rows) {
+        float *to = c + p * AE__NR;
+        if (nv > AE__NV / 2) {
+            AE__K(weights_tile)(to, b, at + p, pitch, panel, lines, width, k - p, rows, AE__NV);
+        } else {
+            AE__K(weights_tile)(to, b, at + p, pitch, panel, lines, width, k - p, rows,
+                                AE__NV / 2);
+        }
+    }
+}
+
+// The sum of planes of n floats: 256 vectors at a time are added lane by lane.
+static double AE__K(plane_sum)(const float *x, size_t stride, size_t planes, size_t n)
+{
+    double sum = 0.0;
+    AE__V part[4];
+    size_t terms = 0;
+    for (int v = 0; v < 4; v++) part[v] = AE__SET1(0.0f);
+    for (size_t b = 0; b < planes; b++, x += stride) {
+        for (size_t i = 0; i < n; i += 4 * AE__VN) {
+            AE__UNROLL
+            for (size_t v = 0; v < 4; v++) {
+                const size_t at = i + v * AE__VN;
+                if (at < n) part[v] = AE__ADD(part[v], AE__K(load)(x + at, n - at));
+            }
+            if (++terms < AE__SUM_BLOCK && (b + 1 < planes || i + 4 * AE__VN < n)) continue;
+            for (int v = 0; v < 4; v++) {
+                sum += AE__K(sum_lanes)(part[v]);
+                part[v] = AE__SET1(0.0f);
+            }
+            terms = 0;
+        }
+    }
+    return sum;
+}
+#endif
 
 /* ---- mathematics ----
    Polynomials: interpolation at Chebyshev nodes, computed with 40 digits and rounded to float. */
@@ -2777,9 +3066,10 @@ static void AE__K(clamp)(float *x, float limit, size_t n)
 
 static const ae_kernels AE__K(table) = {
     AE__NAME, AE__ISA, AE__MR, AE__NR, AE__K(gemm), AE__K(act), AE__K(softmax), AE__K(add),
-    AE__K(axpy), AE__K(scale), AE__K(dot), AE__K(column_sum),
+    AE__K(axpy), AE__K(scale), AE__K(dot), AE__K(column_sum), AE__K(lines), AE__K(conv),
 #ifndef AE_NO_TRAIN
-    AE__K(act_grad), AE__K(loss), AE__K(loss_grad), AE__K(update), AE__K(clamp)
+    AE__K(act_grad), AE__K(loss), AE__K(loss_grad), AE__K(update), AE__K(clamp),
+    AE__K(conv_weights), AE__K(plane_sum)
 #endif
 };
 
@@ -2787,6 +3077,7 @@ static const ae_kernels AE__K(table) = {
 #undef AE__ADD
 #undef AE__BITS
 #undef AE__DIV
+#undef AE__EVENS
 #undef AE__FIRST
 #undef AE__FLOAT
 #undef AE__FMA
@@ -2801,6 +3092,7 @@ static const ae_kernels AE__K(table) = {
 #undef AE__ISA
 #undef AE__ISET1
 #undef AE__ISUB
+#undef AE__LANES
 #undef AE__LOAD4
 #undef AE__FEW
 #undef AE__LOADK
@@ -2825,6 +3117,8 @@ static const ae_kernels AE__K(table) = {
 #undef AE__SUB
 #undef AE__SUFFIX
 #undef AE__TO_INT
+#undef AE__TWICE_HIGH
+#undef AE__TWICE_LOW
 #undef AE__V
 #undef AE__VN
 #undef AE__ZIP_HIGH
@@ -3149,19 +3443,24 @@ AE_API void ae_concat_backward(const ae_exec *e, float *da, float *db, const flo
    >>conv   convolution and its transpose                                     */
 
 /* Both layers join a big picture (C,H,W) and a small one (O,OH,OW): for convolution its input and
-   its output, for the transpose the other way round. Let columns(big) be the matrix (K,N), K = C KH
-   KW, N = OH OW, whose column n holds the big elements under the window of small pixel n, zeros for
-   the padding. With the weights as a matrix w (O,K), each job is one of three products:
+   its output, for the transpose the other way round. Weight w[o,c,p,q] joins small pixel (i,j) and
+   big pixel (i s - pad + p d, j s - pad + q d). There are three jobs:
 
-       gather    small = w columns(big)           forward of conv, dx of transpose
-       scatter   big = columns^-1(w^T small)      dx of conv, forward of transpose
-       weights   dw += small columns(big)^T       dw of both
+       gather    small = the sum of w big     forward of conv, dx of transpose
+       scatter   big = the sum of w small     dx of conv, forward of transpose
+       weights   dw += the sum of small big   dw of both
 
-   columns^-1 adds each element back to where it was taken from. The columns never exist as a whole:
-   a few rows of a strip of pixels are made in scratch, used and forgotten. Each sum has an order
-   that the shape alone decides: gather's goes over K in steps of AE__GEMM_K, the others' over
-   strips of ae__conv_strip() pixels. How many rows are made at a time, and by which task, only
-   decides which elements are computed together. Groups are layers of their own, side by side. */
+   One form fits them all: output i takes by its tap t the element  start + i step + t dilation  of
+   the source, along both axes. A gather is that as it stands. A scatter is s x s of them: the big
+   pixels i s + phase are met by every s-th tap or so, and neighbours take neighbours of small.
+
+   A patch of the source is laid out in scratch, with its zeros around it, so that for each tap the
+   elements of neighbouring outputs are neighbours: a product can then read them in place, for a
+   vector of outputs at once. It goes along the lines of the patch without a stop; what it computes
+   for the few places between the lines is thrown away. Groups are layers of their own.
+
+   Each sum has an order that the shape alone decides: for pictures over (channel, tap) in blocks of
+   at most AE__GEMM_K, for weights over pictures and patches of at most AE__GEMM_K pixels. */
 enum { AE__CONV_GATHER, AE__CONV_SCATTER, AE__CONV_WEIGHTS, AE__CONV_SUMS };
 
 typedef struct ae__conv {
@@ -3169,9 +3468,8 @@ typedef struct ae__conv {
     const ae_kernels *kernels;
     ae_conv o;
     int B, C, H, W, O, OH, OW;  // C and O: of one group
-    int taps, K, N;             // KH KW, C KH KW, OH OW
-    int plain;                  // 1x1, stride 1, no padding: big is its own columns
-    int flat;                   // stride 1, OW = W: see ae__walk
+    int K, N;                   // C KH KW, OH OW
+    int apart;                  // scatter: windows cover big side by side: each tap is a phase
     int kind;                   // what is computed, and from what
     float *out;
     const float *big, *small, *w, *bias;
@@ -3179,12 +3477,40 @@ typedef struct ae__conv {
     size_t products;
 } ae__conv;
 
-typedef struct ae__conv_room {  // the scratch of a task
-    float *columns, *gemm;
-    size_t columns_n, gemm_n;   // at least AE__CONV_MIN, AE__GEMM_MIN
+typedef struct ae__conv_axis {
+    int n, to, to_step;         // outputs; where they go in the picture
+    int in, start, step, dilation;      // the source's size; see above
+    int taps, tap, tap_step;    // which of the kernel's
+} ae__conv_axis;
+
+// What a block of taps reads of one axis, for n outputs: line e of variant v is the source's
+// start + v apart + e step. Taps share a variant, each shifted by whole lines, or have their own.
+typedef struct ae__conv_span {
+    int start, apart, shared, variants, extent, lead, tail;
+} ae__conv_span;
+
+typedef struct ae__conv_block { // channels x lines x columns of taps, and a patch of their source
+    int c, channels, p, lines, q, columns, depth;
+    ae__conv_span h, w;
+    int pitch, plane;           // floats from line to line, from variant to variant
+    size_t size;                // floats in all; the last member
+} ae__conv_block;
+
+#define AE__CONV_MIN 17408      /* floats of scratch where there are no AE_SCRATCH              */
+#define AE__CONV_PANEL 8192     /* AE__GEMM_K x 32                                              */
+#define AE__CONV_K 512          /* (channel, tap) at a time; their sum is still AE__GEMM_K deep */
+
+typedef struct ae__conv_room {  // the scratch of a task, and what lies in it
+    float *floats;
+    size_t n;
+    ae__conv_axis ah, aw;       // pictures: the last axes, and the patches that fit
+    int h, width;
+    ae__conv_block b;           // the last block, of `from`
+    const float *from;
+    int tap_h, tap_w;
+    ae__spot spot[AE__CONV_K];
 } ae__conv_room;
 
-#define AE__CONV_MIN 8192       /* floats: 32 rows of the longest strip, AE__GEMM_K of 32 pixels */
 
 AE_API ae_conv ae_conv_defaults(const ae_conv *o)
 {
@@ -3222,253 +3548,332 @@ AE_API int ae_conv_transpose_size(int in, int kernel, int stride, int pad, int d
                         (int64_t)dilation * (kernel - 1) + output_pad + 1);
 }
 
-// Pixels of a strip: equal parts of at most 256, in multiples of 32 (whole tiles of any kernel).
-static int ae__conv_strip(int N)
+static int ae__least(int a, int b)
 {
-    const int strips = (N - 1) / 256 + 1;
-    return (int)ae__round_up((size_t)((N - 1) / strips + 1), 32);
+    return a < b ? a : b;
 }
 
-/* ---- columns: what one element of the window, a tap, covers in a plane of big ---- */
-
-/* The pixels first ... first+n-1 of small come in runs: pixel row+i lies on plane[big + i*stride],
-   i < n. If big is as wide as small and the stride is 1 (flat), lines follow one another alike in
-   both, so the picture is taken as one long line; where a tap then reaches past the left or right
-   edge it meets the next line's elements instead of padding: ae__conv_clear zeroes these. */
-typedef struct ae__walk {
-    int row, n;                 // this run
-    ptrdiff_t big;
-    int i, j, next, left;       // where the following line starts, how many pixels are left
-    int width, down, right, lo, hi;
-} ae__walk;
-
-// The pixels [lo,hi) of a line of small for which a tap moved by `right` is inside a line of big.
-static void ae__conv_inside(int *lo, int *hi, int right, int stride, int big, int small)
+// The places [lo,hi) of n whose element, start + i step, is one of `in`.
+static void ae__conv_inside(int *lo, int *hi, int start, int step, int in, int n)
 {
-    *hi = right < big ? (big - 1 - right) / stride + 1 : 0;
-    if (*hi > small) *hi = small;
-    *lo = right < 0 ? (-right + stride - 1) / stride : 0;
+    *hi = start < in ? (in - 1 - start) / step + 1 : 0;
+    if (*hi > n) *hi = n;
+    *lo = start < 0 ? (-start + step - 1) / step : 0;
     if (*lo > *hi) *lo = *hi;
 }
 
-static ae__walk ae__conv_walk(const ae__conv *t, int tap, int first, int n)
+static ae__conv_axis ae__conv_gather_axis(int small, int big, int kernel, int stride, int pad,
+                                          int dilation)
 {
-    ae__walk w;
-    memset(&w, 0, sizeof w);
-    w.down = tap / t->o.kernel_w * t->o.dilation_h - t->o.pad_h;
-    w.right = tap % t->o.kernel_w * t->o.dilation_w - t->o.pad_w;
-    w.width = t->OW;
-    if (t->flat) {
-        w.right += w.down * t->W;
-        w.down = 0;
-        w.width = t->N;
-    }
-    ae__conv_inside(&w.lo, &w.hi, w.right, t->o.stride_w, t->flat ? t->H * t->W : t->W, w.width);
-    w.i = first / w.width;
-    w.j = first % w.width;
-    w.left = n;
-    return w;
+    ae__conv_axis a;
+    memset(&a, 0, sizeof a);
+    a.n = small;
+    a.to_step = 1;
+    a.in = big;
+    a.start = -pad;
+    a.step = stride;
+    a.dilation = dilation;
+    a.taps = kernel;
+    a.tap_step = 1;
+    return a;
 }
 
-static int ae__conv_next(const ae__conv *t, ae__walk *w)
+// The big pixels i stride + phase; their taps from the last one on, which meets the first pixel.
+static ae__conv_axis ae__conv_scatter_axis(int small, int big, int kernel, int stride, int pad,
+                                           int dilation, int phase)
 {
-    while (w->left > 0) {
-        const int n = w->left < w->width - w->j ? w->left : w->width - w->j;
-        const int from = w->lo > w->j ? w->lo : w->j, to = w->hi < w->j + n ? w->hi : w->j + n;
-        const int y = w->i * t->o.stride_h + w->down;
-        w->row = w->next + from - w->j;
-        w->n = to - from;
-        w->big = (ptrdiff_t)y * t->W + w->right + (ptrdiff_t)from * t->o.stride_w;
-        w->next += n;
-        w->left -= n;
-        w->i++;
-        w->j = 0;
-        if (w->n > 0 && y >= 0 && y < t->H) return 1;
-    }
-    return 0;
-}
-
-// Zeros in the row of a tap where it reaches past the left or right edge of big.
-static void ae__conv_clear(const ae__conv *t, float *row, int tap, int first, int n)
-{
-    const int width = t->OW, j0 = first % width;
-    int lo, hi;
-    ae__conv_inside(&lo, &hi, tap % t->o.kernel_w * t->o.dilation_w - t->o.pad_w, 1, t->W, width);
-    for (int j = lo ? 0 : hi; j < width; j = j + 1 == lo ? hi : j + 1)
-        for (int i = j < j0 ? j - j0 + width : j - j0; i < n; i += width) row[i] = 0.0f;
-}
-
-static void ae__conv_zero(float *row, int from, int to)
-{
-    if (from < to) memset(row + from, 0, (size_t)(to - from) * sizeof *row);
-}
-
-// The rows k ... k+rows-1 of the columns of big, pixels first ... first+n-1, ld floats apart.
-static void ae__conv_take(const ae__conv *t, float *columns, ptrdiff_t ld, const float *big, int k,
-                          int rows, int first, int n)
-{
-    const ptrdiff_t plane = (ptrdiff_t)t->H * t->W, stride = t->o.stride_w;
-    for (int tap = 0; tap < t->taps; tap++) {
-        // a tap's runs are the same in all channels, whose rows are tap, tap + taps, ...
-        const int c0 = k / t->taps + (tap < k % t->taps);
-        ae__walk w = ae__conv_walk(t, tap, first, n);
-        int done = 0;
-        while (ae__conv_next(t, &w)) {
-            for (int c = c0, r; (r = c * t->taps + tap - k) < rows; c++) {
-                float *row = columns + r * ld, *to = row + w.row;
-                const float *from = big + c * plane + w.big;
-                ae__conv_zero(row, done, w.row);
-                if (stride == 1) memcpy(to, from, (size_t)w.n * sizeof *to);
-                else for (int i = 0; i < w.n; i++) to[i] = from[i * stride];
-            }
-            done = w.row + w.n;
+    ae__conv_axis a;
+    memset(&a, 0, sizeof a);
+    a.n = phase < big ? (big - 1 - phase) / stride + 1 : 0;
+    a.to = phase;
+    a.to_step = stride;
+    a.in = small;
+    a.step = a.dilation = 1;
+    for (int p = kernel - 1; p >= 0; p--) {
+        const int from = phase + pad - p * dilation;
+        if (from % stride) continue;
+        if (a.taps == 0) {
+            a.tap = p;
+            a.start = from / stride;
+        } else if (a.taps == 1) {
+            a.tap_step = p - a.tap;
+            a.dilation = from / stride - a.start;
         }
-        for (int c = c0, r; (r = c * t->taps + tap - k) < rows; c++) {
-            ae__conv_zero(columns + r * ld, done, n);
-            if (t->flat) ae__conv_clear(t, columns + r * ld, tap, first, n);
+        a.taps++;
+    }
+    return a;
+}
+
+// `taps` taps from `tap` on and n outputs from `first` on: in as few variants x lines as can be.
+static ae__conv_span ae__conv_span_of(const ae__conv_axis *a, int tap, int taps, int first, int n)
+{
+    ae__conv_span s;
+    const int64_t shift = (int64_t)(taps - 1) * a->dilation / a->step;
+    s.start = a->start + first * a->step + tap * a->dilation;
+    s.shared = (int64_t)taps * n >= a->step * (n + shift);
+    s.apart = s.shared ? 1 : a->dilation;
+    s.variants = s.shared ? a->step : taps;
+    s.extent = s.shared ? n + (int)shift : n;
+    s.lead = s.tail = s.extent;         // zeros that all lines begin and end with
+    for (int v = 0; v < s.variants; v++) {
+        int lo, hi;
+        ae__conv_inside(&lo, &hi, s.start + v * s.apart, a->step, a->in, s.extent);
+        if (lo < s.lead) s.lead = lo;
+        if (s.extent - hi < s.tail) s.tail = s.extent - hi;
+    }
+    return s;
+}
+
+/* The block of at most `limit` taps at number k of (channels, taps), for the outputs i0 ... i0+h-1,
+   j0 ... j0+w-1: whole channels, or whole lines of the kernel, or taps of one line. */
+static ae__conv_block ae__conv_block_of(const ae__conv_axis *ah, const ae__conv_axis *aw, int k,
+                                        int channels, int limit, int i0, int h, int j0, int w)
+{
+    const int taps = ah->taps * aw->taps;
+    ae__conv_block b;
+    memset(&b, 0, sizeof b);
+    if (!taps) {        // pixels that no tap meets
+        b.w.extent = b.pitch = w;
+        return b;
+    }
+    b.c = k / taps;
+    b.channels = 1;
+    b.p = k % taps / aw->taps;
+    b.lines = ah->taps;
+    b.columns = aw->taps;
+    if (taps <= limit) {
+        b.channels = ae__least(limit / taps, channels - b.c);
+    } else if (aw->taps <= limit) {
+        b.lines = ae__least(limit / aw->taps, ah->taps - b.p);
+    } else {
+        b.lines = 1;
+        b.q = k % aw->taps;
+        b.columns = ae__least(limit, aw->taps - b.q);
+    }
+    b.depth = b.channels * b.lines * b.columns;
+    b.h = ae__conv_span_of(ah, b.p, b.lines, i0, h);
+    b.w = ae__conv_span_of(aw, b.q, b.columns, j0, w);
+    // a line's last zeros may be the next one's first
+    b.pitch = b.w.extent - ae__least(b.w.lead, b.w.tail);
+    b.plane = b.h.extent * b.pitch;
+    // a product reads up to 32 floats too far
+    b.size = (size_t)b.channels * (size_t)b.h.variants * (size_t)b.w.variants *
+             (size_t)b.h.extent * (size_t)b.w.extent + (size_t)b.w.extent + 32;
+    return b;
+}
+
+// Where the block's taps find their weight and the first of their elements.
+static void ae__conv_spots(const ae__conv *t, ae__spot *at, const ae__conv_block *b,
+                           const ae__conv_axis *ah, const ae__conv_axis *aw, ptrdiff_t channel)
+{
+    const int plane = b->h.variants * b->w.variants * b->plane, taps = b->lines * b->columns;
+    for (int i = 0; i < taps; i++) {
+        const int p = i / b->columns, q = i % b->columns;
+        const int y = p * ah->dilation, x = q * aw->dilation;
+        const int u = b->h.shared ? y % ah->step : p, v = b->w.shared ? x % aw->step : q;
+        const int down = b->h.shared ? y / ah->step : 0, right = b->w.shared ? x / aw->step : 0;
+        at[i].a = b->c * channel + aw->tap + (b->q + q) * aw->tap_step +
+                  (ah->tap + (b->p + p) * ah->tap_step) * t->o.kernel_w;
+        at[i].b = (u * b->w.variants + v) * b->plane + down * b->pitch + right;
+    }
+    for (int i = taps; i < b->depth; i++) {
+        at[i].a = at[i - taps].a + channel;
+        at[i].b = at[i - taps].b + plane;
+    }
+}
+
+// Lays the block's part of a picture, unless it lies there already.
+static void ae__conv_lay(const ae__conv *t, ae__conv_room *room, float *to, const ae__conv_block *b,
+                         const ae__conv_axis *ah, const ae__conv_axis *aw, const float *from,
+                         ptrdiff_t channel)
+{
+    const ptrdiff_t planes = b->h.variants * b->w.variants;
+    const int same = !memcmp(b, &room->b, offsetof(ae__conv_block, size));
+    if (!same || ah->tap != room->tap_h || aw->tap != room->tap_w) {
+        ae__conv_spots(t, room->spot, b, ah, aw, channel);
+        room->tap_h = ah->tap;
+        room->tap_w = aw->tap;
+    }
+    if (same && from == room->from) return;
+    if (!same) memset(to, 0, b->size * sizeof *to);     // the zeros stay for the next picture
+    room->b = *b;
+    room->from = from;
+    for (int u = 0; u < b->h.variants; u++) {
+        const int y = b->h.start + u * b->h.apart;
+        int top, bottom;
+        ae__conv_inside(&top, &bottom, y, ah->step, ah->in, b->h.extent);
+        for (int v = 0; v < b->w.variants; v++) {
+            const int x = b->w.start + v * b->w.apart;
+            int lo, hi;
+            ae__conv_inside(&lo, &hi, x, aw->step, aw->in, b->w.extent);
+            for (int c = 0; c < b->channels && top < bottom && lo < hi; c++)
+                t->kernels->lines(to + (c * planes + u * b->w.variants + v) * b->plane +
+                                      top * b->pitch + lo, b->pitch, 1,
+                                  from + ((ptrdiff_t)(b->c + c) * ah->in + y + top * ah->step) *
+                                      aw->in + x + lo * aw->step,
+                                  (ptrdiff_t)ah->step * aw->in, aw->step, bottom - top, hi - lo,
+                                  0.0f, 0);
         }
     }
 }
 
-// Adds such rows back to where they were taken from. What fell on padding is lost.
-static void ae__conv_give(const ae__conv *t, float *big, float *columns, ptrdiff_t ld, int k,
-                          int rows, int first, int n)
+/* ---- the jobs: number `at` of the pictures' groups (weights: of the groups), and of it the part
+   first ... last-1 ---- */
+
+// Patches of at most h x width outputs: as high, else as wide as fits into the room.
+static void ae__conv_fit(ae__conv_room *room, const ae__conv_axis *ah, const ae__conv_axis *aw,
+                         int channels, int h, int width, size_t laid_n, size_t outputs)
 {
-    const ptrdiff_t plane = (ptrdiff_t)t->H * t->W, stride = t->o.stride_w;
-    for (int tap = 0; tap < t->taps; tap++) {
-        const int c0 = k / t->taps + (tap < k % t->taps);
-        ae__walk w = ae__conv_walk(t, tap, first, n);
-        for (int c = c0, r; t->flat && (r = c * t->taps + tap - k) < rows; c++)
-            ae__conv_clear(t, columns + r * ld, tap, first, n);
-        while (ae__conv_next(t, &w)) {
-            for (int c = c0, r; (r = c * t->taps + tap - k) < rows; c++) {
-                float *to = big + c * plane + w.big;
-                const float *from = columns + r * ld + w.row;
-                if (stride == 1) t->kernels->add(to, to, from, (size_t)w.n);
-                else for (int i = 0; i < w.n; i++) to[i * stride] += from[i];
-            }
-        }
+    if (!memcmp(ah, &room->ah, sizeof *ah) && !memcmp(aw, &room->aw, sizeof *aw)) return;
+    room->ah = *ah;
+    room->aw = *aw;
+    for (;;) {
+        ae__conv_block b = ae__conv_block_of(ah, aw, 0, channels, AE__CONV_K, 0, h, 0, width);
+        if (b.size <= laid_n && (size_t)h * (size_t)b.w.extent <= outputs) break;
+        if (h > 1) h -= (h + 7) / 8;
+        else width -= (width + 7) / 8;
     }
+    room->h = (ah->n - 1) / ((ah->n - 1) / h + 1) + 1;          // of about equal size
+    room->width = width;
 }
 
-// The same rows as a matrix, made in the room unless they stand in big already.
-static const float *ae__conv_columns(const ae__conv *t, const float *big, int k, int rows,
-                                     int first, int n, const ae__conv_room *room, ptrdiff_t *ld)
+// A picture from another one: the outputs first ... last-1 of the longer axis.
+static void ae__conv_outputs(const ae__conv *t, size_t at, const ae__conv_axis *ah,
+                             const ae__conv_axis *aw, int first, int last,
+                             ae__conv_room *room)
 {
-    *ld = t->plain ? t->N : (ptrdiff_t)ae__round_up((size_t)n, 16);
-    if (t->plain) return big + (ptrdiff_t)k * t->N + first;
-    ae__conv_take(t, room->columns, *ld, big, k, rows, first, n);
-    return room->columns;
-}
-
-static void ae__conv_fill(float *x, float value, size_t n)
-{
-    x[0] = value;
-    for (size_t done = 1; done < n; done *= 2)      // n >= 1
-        memcpy(x + done, x, ae__min(done, n - done) * sizeof *x);
-}
-
-/* ---- the three products: number `at` of the pictures' groups (weights: of the groups), and of it
-   the part first ... last-1 ---- */
-
-// small (O,N) = w (O,K) columns (K,N) + bias: some pixels.
-static void ae__conv_gather(const ae__conv *t, size_t at, int first, int last,
-                            const ae__conv_room *room)
-{
-    const size_t group = at % (size_t)t->o.groups, O = (size_t)t->O;
-    const float *big = t->big + at * (size_t)t->C * (size_t)t->H * (size_t)t->W;
-    const float *w = t->w + group * O * (size_t)t->K;
-    float *small = t->out + at * O * (size_t)t->N;
-    const int depth = t->K < AE__GEMM_K ? t->K : AE__GEMM_K;
-    const int strip = t->plain ? t->N : (int)(room->columns_n / (size_t)depth) & ~31;
-    for (int s = first, n; s < last; s += n) {
-        n = last - s < strip ? last - s : strip;
-        for (size_t i = 0; t->bias && i < O; i++)
-            ae__conv_fill(small + i * (size_t)t->N + s, t->bias[group * O + i], (size_t)n);
-        for (int k = 0; k < t->K; k += depth) {
-            const int rows = t->K - k < depth ? t->K - k : depth;
-            ptrdiff_t ld;
-            const float *columns = ae__conv_columns(t, big, k, rows, s, n, room, &ld);
-            t->kernels->gemm(small + s, t->N, w + k, t->K, 1, columns, ld, 1, NULL, t->O, n, rows,
-                             t->bias || k > 0, room->gemm, room->gemm_n);
-        }
-    }
-}
-
-// big = bias + columns^-1(w^T (K,O) small (O,N)): some channels.
-static void ae__conv_scatter(const ae__conv *t, size_t at, int first, int last,
-                             const ae__conv_room *room)
-{
-    const size_t group = at % (size_t)t->o.groups, C = (size_t)t->C;
-    const size_t plane = (size_t)t->H * (size_t)t->W;
-    const float *small = t->small + at * (size_t)t->O * (size_t)t->N;
+    const int gather = t->kind == AE__CONV_GATHER, mr = t->kernels->mr, nr = t->kernels->nr;
+    const int channels = gather ? t->C : t->O, taps = t->o.kernel_h * t->o.kernel_w;
+    const int fold = t->apart ? taps : 1, m = (gather ? t->O : t->C) * fold;
+    const int H = gather ? t->OH : t->H, W = gather ? t->OW : t->W, cut_h = H >= W;
+    const ptrdiff_t rows = gather ? t->K : taps / fold, columns = gather ? taps : t->K;
+    const size_t group = at % (size_t)t->o.groups;
+    const float *from = gather ? t->big + at * (size_t)t->C * (size_t)t->H * (size_t)t->W
+                               : t->small + at * (size_t)t->O * (size_t)t->N;
     const float *w = t->w + group * (size_t)t->O * (size_t)t->K;
-    float *big = t->out + at * C * plane;
-    for (size_t c = (size_t)first; c < (size_t)last; c++)
-        ae__conv_fill(big + c * plane, t->bias ? t->bias[group * C + c] : 0.0f, plane);
-    if (t->plain) {
-        t->kernels->gemm(big + (size_t)first * plane, t->N, w + first, 1, t->K, small, t->N, 1,
-                         NULL, last - first, t->N, t->O, 1, room->gemm, room->gemm_n);
+    const float *bias = t->bias ? t->bias + group * (size_t)(m / fold) : NULL;
+    float *out = t->out + at * (size_t)(m / fold) * (size_t)H * (size_t)W;
+    const int K = channels * ah->taps * aw->taps;
+    const int bottom = cut_h ? ae__least(last, ah->n) : ah->n, top = cut_h ? first : 0;
+    const int right = cut_h ? aw->n : ae__least(last, aw->n), left = cut_h ? 0 : first;
+    if (top >= bottom || left >= right) return;
+    const size_t products_n = room->n >= AE_SCRATCH ? 8192 : 4096, laid_n = room->n - products_n;
+    float *laid = room->floats, *products = laid + laid_n;
+    ae__conv_fit(room, ah, aw, channels, bottom - top, right - left, laid_n,
+                 products_n / (size_t)mr - (size_t)nr);
+    for (int i = top; i < bottom; i += room->h)
+        for (int j = left; j < right; j += room->width) {
+            const int lines = ae__least(room->h, bottom - i), n = ae__least(room->width, right - j);
+            int k = 0;
+            do {
+                ae__conv_block b = ae__conv_block_of(ah, aw, k, channels, AE__CONV_K, i, lines, j,
+                                                     n);
+                ae__conv_lay(t, room, laid, &b, ah, aw, from, columns);
+                const int long_n = (lines - 1) * b.pitch + n;
+                const int ld = (int)ae__round_up((size_t)long_n, (size_t)nr);
+                const int most = (int)products_n / ld, cuts = (m - 1) / most + 1;
+                for (int r = 0, some; r < m; r += some) {
+                    some = ae__least((m - 1) / cuts + 1, m - r);
+                    const int parts = b.depth ? (b.depth - 1) / AE__GEMM_K + 1 : 1;
+                    const int deep = (b.depth - 1) / parts + 1;
+                    int p = 0;
+                    do {
+                        t->kernels->conv(products, ld, w + r * rows, rows, laid, room->spot + p,
+                                         some, ld, ae__least(deep, b.depth - p), p > 0);
+                        p += deep;
+                    } while (p < b.depth);
+                    for (int s = 0; s < some; s++) {
+                        const int c = (r + s) / fold, tap = (r + s) % fold;
+                        const int y = ah->to + i * ah->to_step + tap / t->o.kernel_w;
+                        const int x = aw->to + j * aw->to_step + tap % t->o.kernel_w;
+                        t->kernels->lines(out + ((ptrdiff_t)c * H + y) * W + x,
+                                          (ptrdiff_t)ah->to_step * W, aw->to_step,
+                                          products + (ptrdiff_t)s * ld, b.pitch, 1, lines, n,
+                                          bias ? bias[c] : 0.0f, k > 0);
+                    }
+                }
+                k += b.depth;
+            } while (k < K);
+        }
+}
+
+static void ae__conv_pictures(const ae__conv *t, size_t at, int first, int last,
+                              ae__conv_room *room)
+{
+    const ae_conv *o = &t->o;
+    if (t->kind == AE__CONV_GATHER) {
+        const ae__conv_axis ah = ae__conv_gather_axis(t->OH, t->H, o->kernel_h, o->stride_h,
+                                                      o->pad_h, o->dilation_h);
+        const ae__conv_axis aw = ae__conv_gather_axis(t->OW, t->W, o->kernel_w, o->stride_w,
+                                                      o->pad_w, o->dilation_w);
+        ae__conv_outputs(t, at, &ah, &aw, first, last, room);
         return;
     }
-    const int strip = ae__conv_strip(t->N), most = (int)(room->columns_n / (size_t)strip);
-    const int depth = most - most % t->kernels->mr, end = last * t->taps;
-    for (int s = 0, n; s < t->N; s += n) {
-        n = t->N - s < strip ? t->N - s : strip;
-        for (int k = first * t->taps; k < end; k += depth) {
-            const int rows = end - k < depth ? end - k : depth;
-            t->kernels->gemm(room->columns, strip, w + k, 1, t->K, small + s, t->N, 1, NULL, rows,
-                             n, t->O, 0, room->gemm, room->gemm_n);
-            ae__conv_give(t, big, room->columns, strip, k, rows, s, n);
+    for (int i = 0; i < (t->apart ? 1 : o->stride_h); i++)
+        for (int j = 0; j < (t->apart ? 1 : o->stride_w); j++) {
+            const ae__conv_axis ah = ae__conv_scatter_axis(t->OH, t->H, o->kernel_h, o->stride_h,
+                                                           o->pad_h, o->dilation_h, i);
+            const ae__conv_axis aw = ae__conv_scatter_axis(t->OW, t->W, o->kernel_w, o->stride_w,
+                                                           o->pad_w, o->dilation_w, j);
+            ae__conv_outputs(t, at, &ah, &aw, first, last, room);
         }
-    }
 }
 
 #ifndef AE_NO_TRAIN
-// dw (O,K) += small (O,N) columns^T (N,K), over all pictures in order: some rows or columns of dw.
+// dw (O,K) += the sum of small big, over all pictures in order: some channels of small or big.
 static void ae__conv_weights(const ae__conv *t, size_t at, int first, int last,
-                             const ae__conv_room *room)
+                             ae__conv_room *room)
 {
-    const size_t O = (size_t)t->O, N = (size_t)t->N;
-    const size_t picture = (size_t)t->C * (size_t)t->H * (size_t)t->W;
+    const ae_conv *o = &t->o;
+    const ae__conv_axis ah = ae__conv_gather_axis(t->OH, t->H, o->kernel_h, o->stride_h, o->pad_h,
+                                                  o->dilation_h);
+    const ae__conv_axis aw = ae__conv_gather_axis(t->OW, t->W, o->kernel_w, o->stride_w, o->pad_w,
+                                                  o->dilation_w);
+    const int taps = o->kernel_h * o->kernel_w, nr = t->kernels->nr;
     const int o0 = t->by_rows ? first : 0, o1 = t->by_rows ? last : t->O;
-    const int k0 = t->by_rows ? 0 : first, k1 = t->by_rows ? t->K : last;
-    const int strip = t->plain ? t->N : ae__conv_strip(t->N);
-    const int depth = t->plain ? t->K : (int)(room->columns_n / (size_t)strip) & ~31;
-    float *dw = t->out + (at * O + (size_t)o0) * (size_t)t->K;
-    for (size_t i = at; i < (size_t)t->B * (size_t)t->o.groups; i += (size_t)t->o.groups) {
-        const float *small = t->small + (i * O + (size_t)o0) * N;
-        for (int s = 0, n; s < t->N; s += n) {
-            n = t->N - s < strip ? t->N - s : strip;
-            for (int k = k0; k < k1; k += depth) {
-                const int rows = k1 - k < depth ? k1 - k : depth;
-                ptrdiff_t ld;
-                const float *columns = ae__conv_columns(t, t->big + i * picture, k, rows, s, n,
-                                                        room, &ld);
-                t->kernels->gemm(dw + k, t->K, small + s, t->N, 1, columns, 1, ld, NULL, o1 - o0,
-                                 rows, n, 1, room->gemm, room->gemm_n);
+    const int k0 = t->by_rows ? 0 : first * taps, k1 = t->by_rows ? t->K : last * taps;
+    const size_t picture = (size_t)t->C * (size_t)t->H * (size_t)t->W;
+    // patches of about equal size
+    const int wide = (t->OW - 1) / ((t->OW - 1) / AE__GEMM_K + 1) + 1;
+    const int high = AE__GEMM_K / wide, h = (t->OH - 1) / ((t->OH - 1) / high + 1) + 1;
+    const size_t sums_n = room->n >= AE_SCRATCH ? AE__CONV_PANEL : AE__CONV_PANEL / 2;
+    float *panel = room->floats, *sums = panel + AE__CONV_PANEL, *laid = sums + sums_n;
+    const size_t laid_n = room->n - AE__CONV_PANEL - sums_n;
+    int limit = ae__least(AE__GEMM_K, (int)(sums_n / (size_t)nr));
+    ae__conv_block b = ae__conv_block_of(&ah, &aw, k0, k1 / taps, limit, 0, h, 0, wide);
+    for (; b.size > laid_n; b = ae__conv_block_of(&ah, &aw, k0, k1 / taps, limit, 0, h, 0, wide))
+        limit = (limit + 1) / 2;
+    for (int k = k0, depth; k < k1; k += depth) {
+        depth = ae__conv_block_of(&ah, &aw, k, k1 / taps, limit, 0, h, 0, wide).depth;
+        for (int r = o0; r < o1; r += nr) {
+            const int rows = ae__least(nr, o1 - r);
+            memset(sums, 0, (size_t)depth * (size_t)nr * sizeof *sums);
+            for (size_t x = at; x < (size_t)t->B * (size_t)o->groups; x += (size_t)o->groups) {
+                const float *small = t->small + (x * (size_t)t->O + (size_t)r) * (size_t)t->N;
+                for (int i = 0; i < t->OH; i += h)
+                    for (int j = 0; j < t->OW; j += wide) {
+                        const int lines = ae__least(h, t->OH - i), n = ae__least(wide, t->OW - j);
+                        b = ae__conv_block_of(&ah, &aw, k, k1 / taps, limit, i, lines, j, n);
+                        ae__conv_lay(t, room, laid, &b, &ah, &aw, t->big + x * picture, taps);
+                        t->kernels->conv_weights(sums, laid, room->spot, b.pitch,
+                                                 small + (ptrdiff_t)i * t->OW + j, t->N, t->OW,
+                                                 rows, lines, n, depth, panel);
+                    }
             }
+            float *dw = t->out + (at * (size_t)t->O + (size_t)r) * (size_t)t->K + k;
+            for (int s = 0; s < rows; s++)
+                for (int p = 0; p < depth; p++) dw[(ptrdiff_t)s * t->K + p] += sums[p * nr + s];
         }
     }
 }
-#endif
 
-#ifndef AE_NO_TRAIN
 // The bias' gradient: out[c] += the sum of big's plane c over all pictures, for some channels.
 static void ae__conv_sums(const ae__conv *t, int first, int last)
 {
     const size_t plane = (size_t)t->H * (size_t)t->W;
-    float one[AE__SUM_BLOCK];
-    ae__conv_fill(one, 1.0f, AE__SUM_BLOCK);
-    for (int c = first; c < last; c++) {
-        double sum = 0.0;
-        for (size_t b = 0; b < (size_t)t->B; b++) {
-            const float *x = t->big + (b * (size_t)t->C + (size_t)c) * plane;
-            for (size_t i = 0; i < plane; i += AE__SUM_BLOCK)
-                sum += t->kernels->dot(x + i, one, ae__min(AE__SUM_BLOCK, plane - i));
-        }
-        t->out[c] += (float)sum;
-    }
+    for (int c = first; c < last; c++)
+        t->out[c] += (float)t->kernels->plane_sum(t->big + (size_t)c * plane, (size_t)t->C * plane,
+                                                  (size_t)t->B, plane);
 }
 #endif
 
@@ -3477,22 +3882,22 @@ static void ae__conv_sums(const ae__conv *t, int first, int last)
 static void ae__conv_job(void *arg, int task)
 {
     const ae__conv *t = (const ae__conv *)arg;
-    float small[AE__CONV_MIN + AE__GEMM_MIN];
+    float small[AE__CONV_MIN];
     ae__conv_room room;
     const int own = t->e && t->e->scratch;
-    room.columns = own ? t->e->scratch + (size_t)task * AE_SCRATCH : small;
-    room.columns_n = own ? AE_SCRATCH / 2 : AE__CONV_MIN;
-    room.gemm_n = own ? AE_SCRATCH / 2 : AE__GEMM_MIN;
-    room.gemm = room.columns + room.columns_n;
+    memset(&room, 0, sizeof room);
+    room.floats = own ? t->e->scratch + (size_t)task * AE_SCRATCH : small;
+    room.n = own ? AE_SCRATCH : AE__CONV_MIN;
     const size_t pieces = (size_t)t->pieces, units = t->products * pieces;
     const size_t tasks = (size_t)t->tasks, begin = units * (size_t)task / tasks;
     for (size_t unit = begin; unit < units * ((size_t)task + 1) / tasks; unit++) {
         const int first = (int)(unit % pieces) * t->piece;
         const int last = t->size - first < t->piece ? t->size : first + t->piece;
-        if (t->kind == AE__CONV_GATHER) ae__conv_gather(t, unit / pieces, first, last, &room);
-        if (t->kind == AE__CONV_SCATTER) ae__conv_scatter(t, unit / pieces, first, last, &room);
+        if (t->kind <= AE__CONV_SCATTER)
+            ae__conv_pictures(t, unit / pieces, first, last, &room);
 #ifndef AE_NO_TRAIN
-        if (t->kind == AE__CONV_WEIGHTS) ae__conv_weights(t, unit / pieces, first, last, &room);
+        if (t->kind == AE__CONV_WEIGHTS)
+            ae__conv_weights(t, unit / pieces, first, last, &room);
         if (t->kind == AE__CONV_SUMS) ae__conv_sums(t, first, last);
 #endif
     }
@@ -3510,13 +3915,18 @@ static void ae__conv_run(ae__conv *t, int kind, float *out)
     t->out = out;
     t->size = t->C;
     t->products = kind == AE__CONV_SUMS ? 1 : kind == AE__CONV_WEIGHTS ? groups : groups * pictures;
-    t->by_rows = kind == AE__CONV_WEIGHTS && t->K < t->O;
+    t->by_rows = kind == AE__CONV_WEIGHTS && t->C < t->O;
+    t->apart = kind == AE__CONV_SCATTER && t->H == t->OH * t->o.kernel_h &&
+               t->W == t->OW * t->o.kernel_w && t->o.stride_h == t->o.kernel_h &&
+               t->o.stride_w == t->o.kernel_w && t->o.dilation_h == 1 && t->o.dilation_w == 1 &&
+               !t->o.pad_h && !t->o.pad_w;
     if (t->by_rows) {
         t->size = t->O;
-        unit = t->kernels->mr;
-    } else if (kind == AE__CONV_GATHER || kind == AE__CONV_WEIGHTS) {
-        t->size = kind == AE__CONV_GATHER ? t->N : t->K;
-        unit = 32;
+        unit = 16;
+    } else if (kind == AE__CONV_GATHER) {
+        t->size = t->OH >= t->OW ? t->OH : t->OW;
+    } else if (kind == AE__CONV_SCATTER) {
+        t->size = t->H >= t->W ? (t->H - 1) / t->o.stride_h + 1 : (t->W - 1) / t->o.stride_w + 1;
     }
     const size_t cuts = (threads - 1) / t->products + 1;
     t->piece = (int)ae__round_up(((size_t)t->size - 1) / cuts + 1, (size_t)unit);
@@ -3541,11 +3951,8 @@ static ae__conv ae__conv_of(const ae_exec *e, const float *w, const ae_conv *g, 
     t.O = O / t.o.groups;
     t.OH = OH;
     t.OW = OW;
-    t.taps = t.o.kernel_h * t.o.kernel_w;
-    t.K = t.C * t.taps;
+    t.K = t.C * t.o.kernel_h * t.o.kernel_w;
     t.N = OH * OW;
-    t.flat = t.o.stride_h == 1 && t.o.stride_w == 1 && OW == W;
-    t.plain = t.flat && OH == H && t.taps == 1 && !t.o.pad_h && !t.o.pad_w;
     return t;
 }
 
