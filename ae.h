@@ -1487,99 +1487,6 @@ static void ae__random_block(uint32_t out[4], uint64_t block, ae_random r)
     ae_philox(out, counter, key);
 }
 
-#define AE__DRAW 32                                 // elements drawn at a time: eight blocks
-
-static void ae__unit(float *out, const uint32_t *bits)          // [0, 1): 24 bits
-{
-    for (int i = 0; i < AE__DRAW; i++)
-        out[i] = (float)(int32_t)(bits[i] >> 8) * (1.0f / 16777216.0f);
-}
-
-// ln x for x in (0, 1]: x = 2^e (1 + f), 1 + f in sqrt(1/2) ... sqrt(2), and a polynomial in f.
-AE__INLINE float ae__log_unit(float x)
-{
-    int32_t bits, e;
-    float f;
-    memcpy(&bits, &x, sizeof bits);
-    e = (bits - 0x3f3504f3) >> 23;
-    bits -= e * (1 << 23);
-    memcpy(&f, &bits, sizeof f);
-    f -= 1.0f;
-    float p = 6.972518563e-02f;                     // (ln(1 + f) - f + f^2/2) / f^3
-    p = p * f - 1.148121208e-01f;
-    p = p * f + 1.168578491e-01f;
-    p = p * f - 1.242552325e-01f;
-    p = p * f + 1.424900740e-01f;
-    p = p * f - 1.666780710e-01f;
-    p = p * f + 2.000071704e-01f;
-    p = p * f - 2.499999702e-01f;
-    p = p * f + 3.333333135e-01f;
-    float n = (float)e, f2 = f * f;
-    p = f * f2 * p - n * 2.12194440e-4f - 0.5f * f2;
-    return n * 0.693359375f + (f + p);              // ln 2 in two parts
-}
-
-// Cosine and sine of u turns, u in [0, 1): the nearest quarter, and what is left of it.
-AE__INLINE void ae__turn(float u, float *cosine, float *sine)
-{
-    int32_t quarter = (int32_t)(4.0f * u + 0.5f), bits[2];
-    float r = 4.0f * u - (float)quarter, z = r * r;
-    float pair[2];
-    float s = r * (1.570796322f +
-                   z * (-0.6459634777f + z * (0.07968021765f - z * 0.004602149213f)));
-    float c = 1.0f + z * (-1.233700549f +
-                          z * (0.2536694104f + z * (-0.02086152834f + z * 0.0009067398984f)));
-    pair[0] = quarter & 1 ? s : c;
-    pair[1] = quarter & 1 ? c : s;
-    memcpy(bits, pair, sizeof bits);
-    bits[0] ^= (int32_t)((uint32_t)((quarter + 1) & 2) << 30);
-    bits[1] ^= (int32_t)((uint32_t)(quarter & 2) << 30);
-    memcpy(cosine, &bits[0], sizeof *cosine);
-    memcpy(sine, &bits[1], sizeof *sine);
-}
-
-// Box & Muller 1958: two uniforms become two independent normals.
-static void ae__normals(float *out, const uint32_t *bits)
-{
-    enum { PAIRS = AE__DRAW / 2 };
-    float u[AE__DRAW], radius[PAIRS], cosine[PAIRS], sine[PAIRS];
-    ae__unit(u, bits);
-    for (int i = 0; i < PAIRS; i++)                 // (0, 1]: its logarithm is finite
-        radius[i] = -2.0f * ae__log_unit(u[2 * i] + 1.0f / 16777216.0f);
-    for (int i = 0; i < PAIRS; i++)
-        ae__turn(u[2 * i + 1], &cosine[i], &sine[i]);
-    for (int i = 0; i < PAIRS; i++) {
-        float scale = sqrtf(radius[i]);
-        out[2 * i] = scale * cosine[i];
-        out[2 * i + 1] = scale * sine[i];
-    }
-}
-
-static void ae__random_fill(float *x, size_t n, size_t first, ae_random r,
-                            void (*draw)(float *out, const uint32_t *bits))
-{
-    uint32_t bits[AE__DRAW];
-    float drawn[AE__DRAW];
-    for (size_t i = 0; i < n;) {
-        size_t at = first + i, lane = at % 4, take = ae__min(AE__DRAW - lane, n - i);
-        for (size_t block = 0; block < AE__DRAW / 4; block++)
-            ae__random_block(bits + 4 * block, at / 4 + block, r);
-        draw(drawn, bits);
-        memcpy(x + i, drawn + lane, take * sizeof *x);
-        i += take;
-    }
-}
-
-AE_API void ae_random_uniform(float *x, size_t n, size_t first, ae_random r)
-{
-    ae__random_fill(x, n, first, r, ae__unit);
-}
-
-AE_API void ae_random_normal(float *x, size_t n, size_t first, ae_random r)
-{
-    ae__random_fill(x, n, first, r, ae__normals);
-}
-
 // A Feistel network is a bijection whatever its round function: the halves of the number take
 // turns being mixed into each other. Numbers beyond n walk on until they fall inside.
 AE_API uint64_t ae_random_permute(uint64_t i, uint64_t n, ae_random r)
@@ -1618,6 +1525,20 @@ typedef struct ae__update {     /* one step of an optimiser, defaults filled in 
     int first;                  /* nonzero at t = 1: SGD's momentum starts as the gradient      */
 } ae__update;
 
+enum { AE__DROPOUT, AE__GAUSSIAN, AE__MASKING, AE__SALT_PEPPER, AE__NOISES };
+
+typedef struct ae__noise {      /* what noise does; n, first and piece count draws, of one group
+                                   of elements each                                             */
+    int kind;                   /* AE__DROPOUT, ...                                             */
+    float a;                    /* probability or deviation                                     */
+    float low, high;
+    float *y, *mask;            /* mask may be NULL                                             */
+    const float *x;
+    size_t group, first, n, piece;
+    ae_random r;
+    const struct ae_kernels *kernels;
+} ae__noise;
+
 /* Each kernel runs on one thread; callers split the work. y may be an input wherever the sizes are
    the same. What is computed for an element does not depend on where it lies. */
 struct ae_kernels {
@@ -1638,7 +1559,13 @@ struct ae_kernels {
     void (*scale)(float *y, float a, size_t n);                     /* y *= a                   */
     double (*dot)(const float *a, const float *b, size_t n);
     void (*column_sum)(float *y, const float *x, size_t ldx, int rows, int cols);   /* y += ... */
+    /* Elements 4 block ... of a sequence: uniform, or normal. x (n rounded up to AE__DRAW) */
+    void (*random)(float *x, size_t n, uint64_t block, ae_random r, int normal);
+    /* What one draw each makes of x. mask may be NULL. */
+    void (*noise)(float *y, float *mask, const float *x, const float *draw, const ae__noise *t,
+                  size_t n);
 #ifndef AE_NO_TRAIN
+    void (*mul)(float *y, const float *a, const float *b, size_t n);
     void (*act_grad)(float *dx, const float *dy, const float *x, const float *y, int act, float a,
                      size_t n);
     /* The sum of the terms. BCE: *bad |= 1 when a target or a probability is outside [0,1]. */
@@ -1655,6 +1582,7 @@ struct ae_kernels {
 #define AE__GEMM_MIN 8704       /* floats: a panel of B, AE__GEMM_K x 32, and a tile of C       */
 #define AE__GEMM_FEW 64         /* rows of A below which B is not worth a copy                  */
 #define AE__SUM_BLOCK 256       /* terms summed in float; such sums are added in double         */
+#define AE__DRAW 32             /* elements of a sequence that kernels draw at a time           */
 
 #define AE__PASTE_(a, b) ae__##a##_##b
 #define AE__PASTE(a, b) AE__PASTE_(a, b)
@@ -1678,6 +1606,15 @@ static AE__UNUSED const float ae__lanes[16] = {
 // itself a compiler fuses here and not there, and equal sums would differ in their last bit.
 #if defined(__FMA__) || defined(__aarch64__)
 #define AE__FUSED
+#endif
+
+// Makes a product a value of its own: GCC would fuse it with the sum that follows.
+#if defined(AE__X86) && defined(__GNUC__)
+#define AE__ROUND(v) __asm__("" : "+v"(v))
+#elif defined(AE__NEON) && defined(__GNUC__)
+#define AE__ROUND(v) __asm__("" : "+w"(v))
+#else
+#define AE__ROUND(v) (void)(v)
 #endif
 
 // The header includes itself once per instruction set; see "the text of the kernels" below.
@@ -1785,8 +1722,11 @@ static AE__UNUSED const float ae__lanes[16] = {
 #define AE__ISET1(x) (x)
 #define AE__IADD(a, b) ((int32_t)((uint32_t)(a) + (uint32_t)(b)))
 #define AE__ISUB(a, b) ((int32_t)((uint32_t)(a) - (uint32_t)(b)))
-#define AE__SHL23(i) ((int32_t)((uint32_t)(i) << 23))
-#define AE__SHR23(i) ((i) >> 23)
+#define AE__IAND(a, b) ((a) & (b))
+#define AE__IXOR(a, b) ((a) ^ (b))
+#define AE__SHL(i, n) ((int32_t)((uint32_t)(i) << (n)))
+#define AE__SHR(i, n) ((int32_t)((uint32_t)(i) >> (n)))
+#define AE__SAR(i, n) ((i) >> (n))
 #define AE__TO_INT(v) ae__to_int(v)
 #define AE__FROM_INT(i) ((float)(i))
 AE__INLINE int32_t ae__bits(float x) { int32_t i; memcpy(&i, &x, 4); return i; }
@@ -1832,8 +1772,17 @@ AE__INLINE int32_t ae__to_int(float x)
 #define AE__ISET1(x) _mm_set1_epi32(x)
 #define AE__IADD(a, b) _mm_add_epi32(a, b)
 #define AE__ISUB(a, b) _mm_sub_epi32(a, b)
-#define AE__SHL23(i) _mm_slli_epi32(i, 23)
-#define AE__SHR23(i) _mm_srai_epi32(i, 23)
+#define AE__ILOAD(p) _mm_loadu_si128((const __m128i *)(p))
+#define AE__IAND(a, b) _mm_and_si128(a, b)
+#define AE__IXOR(a, b) _mm_xor_si128(a, b)
+#define AE__IXOR3(a, b, c) _mm_xor_si128(_mm_xor_si128(a, b), c)
+#define AE__SHL(i, n) _mm_slli_epi32(i, n)
+#define AE__SHR(i, n) _mm_srli_epi32(i, n)
+#define AE__SAR(i, n) _mm_srai_epi32(i, n)
+#define AE__ADD64(a, b) _mm_add_epi64(a, b)
+#define AE__MUL64(a, b) _mm_mul_epu32(a, b)
+#define AE__HIGH64(i) _mm_srli_epi64(i, 32)
+#define AE__MERGE64(a, b) _mm_unpacklo_epi32(_mm_shuffle_epi32(a, 0x08), _mm_shuffle_epi32(b, 0x08))
 #define AE__TO_INT(v) _mm_cvtps_epi32(v)
 #define AE__FROM_INT(i) _mm_cvtepi32_ps(i)
 #define AE__LOAD4(p, s) _mm_loadu_ps(p)
@@ -1872,8 +1821,19 @@ AE__INLINE int32_t ae__to_int(float x)
 #define AE__ISET1(x) vdupq_n_s32(x)
 #define AE__IADD(a, b) vaddq_s32(a, b)
 #define AE__ISUB(a, b) vsubq_s32(a, b)
-#define AE__SHL23(i) vshlq_n_s32(i, 23)
-#define AE__SHR23(i) vshrq_n_s32(i, 23)
+#define AE__ILOAD(p) vreinterpretq_s32_u64(vld1q_u64(p))
+#define AE__IAND(a, b) vandq_s32(a, b)
+#define AE__IXOR(a, b) veorq_s32(a, b)
+#define AE__IXOR3(a, b, c) veorq_s32(veorq_s32(a, b), c)
+#define AE__SHL(i, n) vshlq_n_s32(i, n)
+#define AE__SHR(i, n) vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(i), n))
+#define AE__SAR(i, n) vshrq_n_s32(i, n)
+#define AE__ADD64(a, b) \
+    vreinterpretq_s32_s64(vaddq_s64(vreinterpretq_s64_s32(a), vreinterpretq_s64_s32(b)))
+#define AE__EVEN64(i) vmovn_u64(vreinterpretq_u64_s32(i))
+#define AE__MUL64(a, b) vreinterpretq_s32_u64(vmull_u32(AE__EVEN64(a), AE__EVEN64(b)))
+#define AE__HIGH64(i) vreinterpretq_s32_u64(vshrq_n_u64(vreinterpretq_u64_s32(i), 32))
+#define AE__MERGE64(a, b) vtrn1q_s32(a, b)
 #define AE__TO_INT(v) vcvtnq_s32_f32(v)
 #define AE__FROM_INT(i) vcvtq_f32_s32(i)
 #define AE__LOAD4(p, s) vld1q_f32(p)
@@ -1914,8 +1874,17 @@ AE__INLINE int32_t ae__to_int(float x)
 #define AE__ISET1(x) _mm256_set1_epi32(x)
 #define AE__IADD(a, b) _mm256_add_epi32(a, b)
 #define AE__ISUB(a, b) _mm256_sub_epi32(a, b)
-#define AE__SHL23(i) _mm256_slli_epi32(i, 23)
-#define AE__SHR23(i) _mm256_srai_epi32(i, 23)
+#define AE__ILOAD(p) _mm256_loadu_si256((const __m256i *)(p))
+#define AE__IAND(a, b) _mm256_and_si256(a, b)
+#define AE__IXOR(a, b) _mm256_xor_si256(a, b)
+#define AE__IXOR3(a, b, c) _mm256_xor_si256(_mm256_xor_si256(a, b), c)
+#define AE__SHL(i, n) _mm256_slli_epi32(i, n)
+#define AE__SHR(i, n) _mm256_srli_epi32(i, n)
+#define AE__SAR(i, n) _mm256_srai_epi32(i, n)
+#define AE__ADD64(a, b) _mm256_add_epi64(a, b)
+#define AE__MUL64(a, b) _mm256_mul_epu32(a, b)
+#define AE__HIGH64(i) _mm256_srli_epi64(i, 32)
+#define AE__MERGE64(a, b) _mm256_blend_epi32(a, _mm256_slli_epi64(b, 32), 0xaa)
 #define AE__TO_INT(v) _mm256_cvtps_epi32(v)
 #define AE__FROM_INT(i) _mm256_cvtepi32_ps(i)
 #define AE__LOAD4(p, s) \
@@ -1957,8 +1926,17 @@ AE__INLINE int32_t ae__to_int(float x)
 #define AE__ISET1(x) _mm512_set1_epi32(x)
 #define AE__IADD(a, b) _mm512_add_epi32(a, b)
 #define AE__ISUB(a, b) _mm512_sub_epi32(a, b)
-#define AE__SHL23(i) _mm512_slli_epi32(i, 23)
-#define AE__SHR23(i) _mm512_srai_epi32(i, 23)
+#define AE__ILOAD(p) _mm512_loadu_si512(p)
+#define AE__IAND(a, b) _mm512_and_si512(a, b)
+#define AE__IXOR(a, b) _mm512_xor_si512(a, b)
+#define AE__IXOR3(a, b, c) _mm512_ternarylogic_epi32(a, b, c, 0x96)
+#define AE__SHL(i, n) _mm512_slli_epi32(i, n)
+#define AE__SHR(i, n) _mm512_srli_epi32(i, n)
+#define AE__SAR(i, n) _mm512_srai_epi32(i, n)
+#define AE__ADD64(a, b) _mm512_add_epi64(a, b)
+#define AE__MUL64(a, b) _mm512_mul_epu32(a, b)
+#define AE__HIGH64(i) _mm512_srli_epi64(i, 32)
+#define AE__MERGE64(a, b) _mm512_mask_shuffle_epi32(a, 0xaaaa, b, _MM_PERM_CCAA)
 #define AE__TO_INT(v) _mm512_cvtps_epi32(v)
 #define AE__FROM_INT(i) _mm512_cvtepi32_ps(i)
 #define AE__HALF4(p, s) \
@@ -2213,7 +2191,7 @@ static void AE__K(gemm)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars, 
 // 2^n for a whole n in -126 ... 127.
 AE__INLINE AE__V AE__K(pow2)(AE__V n)
 {
-    return AE__FLOAT(AE__SHL23(AE__IADD(AE__TO_INT(n), AE__ISET1(127))));
+    return AE__FLOAT(AE__SHL(AE__IADD(AE__TO_INT(n), AE__ISET1(127)), 23));
 }
 
 // e^x = 2^n (1 + q): returns q = e^r - 1 with x = n ln 2 + r, |r| <= ln 2 / 2. |x| < 1000.
@@ -2259,30 +2237,40 @@ AE__INLINE AE__V AE__K(expm1)(AE__V x)
 AE__INLINE AE__V AE__K(log_split)(AE__V x, AE__V *e)
 {
     const AE__I bits = AE__BITS(x);
-    const AE__I exponent = AE__SHR23(AE__ISUB(bits, AE__ISET1(0x3f3504f3)));
+    const AE__I exponent = AE__SAR(AE__ISUB(bits, AE__ISET1(0x3f3504f3)), 23);
     *e = AE__FROM_INT(exponent);
-    return AE__SUB(AE__FLOAT(AE__ISUB(bits, AE__SHL23(exponent))), AE__SET1(1.0f));
+    return AE__SUB(AE__FLOAT(AE__ISUB(bits, AE__SHL(exponent, 23))), AE__SET1(1.0f));
+}
+
+// a b + c, fused or, where the result must be the same on every processor, rounded twice.
+AE__INLINE AE__V AE__K(mul_add)(AE__V a, AE__V b, AE__V c, int same)
+{
+    if (!same) return AE__FMA(a, b, c);
+    AE__V product = AE__MUL(a, b);
+    AE__ROUND(product);
+    return AE__ADD(product, c);
 }
 
 // e ln 2 + ln(1 + f), |f| < 0.42.
-AE__INLINE AE__V AE__K(log_join)(AE__V e, AE__V f)
+AE__INLINE AE__V AE__K(log_join)(AE__V e, AE__V f, int same)
 {
     const AE__V f2 = AE__MUL(f, f);
     // (ln(1 + f) - f + f^2/2) / f^3
     AE__V p = AE__SET1(6.972518563e-02f);
-    p = AE__FMA(p, f, AE__SET1(-1.148121208e-01f));
-    p = AE__FMA(p, f, AE__SET1(1.168578491e-01f));
-    p = AE__FMA(p, f, AE__SET1(-1.242552325e-01f));
-    p = AE__FMA(p, f, AE__SET1(1.424900740e-01f));
-    p = AE__FMA(p, f, AE__SET1(-1.666780710e-01f));
-    p = AE__FMA(p, f, AE__SET1(2.000071704e-01f));
-    p = AE__FMA(p, f, AE__SET1(-2.499999702e-01f));
-    p = AE__FMA(p, f, AE__SET1(3.333333135e-01f));
+    p = AE__K(mul_add)(p, f, AE__SET1(-1.148121208e-01f), same);
+    p = AE__K(mul_add)(p, f, AE__SET1(1.168578491e-01f), same);
+    p = AE__K(mul_add)(p, f, AE__SET1(-1.242552325e-01f), same);
+    p = AE__K(mul_add)(p, f, AE__SET1(1.424900740e-01f), same);
+    p = AE__K(mul_add)(p, f, AE__SET1(-1.666780710e-01f), same);
+    p = AE__K(mul_add)(p, f, AE__SET1(2.000071704e-01f), same);
+    p = AE__K(mul_add)(p, f, AE__SET1(-2.499999702e-01f), same);
+    p = AE__K(mul_add)(p, f, AE__SET1(3.333333135e-01f), same);
     AE__V y = AE__MUL(AE__MUL(f, f2), p);
-    y = AE__FMA(e, AE__SET1(-2.12194440e-4f), y);
-    y = AE__FMA(f2, AE__SET1(-0.5f), y);
+    if (same) AE__ROUND(y);
+    y = AE__K(mul_add)(e, AE__SET1(-2.12194440e-4f), y, same);
+    y = AE__K(mul_add)(f2, AE__SET1(-0.5f), y, same);
     y = AE__ADD(f, y);
-    return AE__FMA(e, AE__SET1(0.693359375f), y);
+    return AE__K(mul_add)(e, AE__SET1(0.693359375f), y, same);
 }
 
 // ln(1 + x) for x > -1; where 1 + x would lose x, x is f.
@@ -2292,7 +2280,7 @@ AE__INLINE AE__V AE__K(log1p)(AE__V x)
     const AE__V zero = AE__SET1(0.0f);
     const AE__V f = AE__K(log_split)(AE__ADD(AE__SET1(1.0f), x), &e);
     const AE__M small = AE__GT(AE__SET1(0.29f), AE__ABS(x));
-    return AE__K(log_join)(AE__SELECT(small, zero, e), AE__SELECT(small, x, f));
+    return AE__K(log_join)(AE__SELECT(small, zero, e), AE__SELECT(small, x, f), 0);
 }
 
 // 1 / (1 + e^-x)
@@ -2458,7 +2446,155 @@ static void AE__K(column_sum)(float *y, const float *x, size_t ldx, int rows, in
     }
 }
 
+/* ---- random numbers ---- the same on every processor: nothing is fused */
+
+// The words of the next blocks, AE__VN / 2 of them but at least one: words 0 and 2 of each go to
+// even, 1 and 3 to odd. In the order of zipping these two: see AE__K(random).
+#if AE__VN == 1
+AE__INLINE void AE__K(words)(int32_t *even, int32_t *odd, uint64_t block, ae_random r)
+{
+    uint32_t word[4];
+    ae__random_block(word, block, r);
+    even[0] = (int32_t)word[0];
+    odd[0] = (int32_t)word[1];
+    even[1] = (int32_t)word[2];
+    odd[1] = (int32_t)word[3];
+}
+#else
+// ae_philox, a block in each 64 bits: of the counter words the low halves count.
+AE__INLINE void AE__K(words)(AE__I *even, AE__I *odd, AE__I block, ae_random r)
+{
+    AE__I c0 = block, c1 = AE__ISET1((int32_t)r.stream), c2 = AE__ISET1((int32_t)r.step);
+    AE__I c3 = AE__IXOR(AE__ISET1((int32_t)(r.step >> 32)),
+                        AE__MUL64(AE__HIGH64(block), AE__ISET1((int32_t)0x9E3779B9u)));
+    uint32_t k0 = (uint32_t)r.seed, k1 = (uint32_t)(r.seed >> 32);
+    AE__UNROLL
+    for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
+        const AE__I a = AE__MUL64(c0, AE__ISET1((int32_t)0xD2511F53u));
+        const AE__I b = AE__MUL64(c2, AE__ISET1((int32_t)0xCD9E8D57u));
+        c0 = AE__IXOR3(AE__HIGH64(b), c1, AE__ISET1((int32_t)k0));
+        c2 = AE__IXOR3(AE__HIGH64(a), c3, AE__ISET1((int32_t)k1));
+        c1 = b;
+        c3 = a;
+    }
+    *even = AE__MERGE64(c0, c2);
+    *odd = AE__MERGE64(c1, c3);
+}
+#endif
+
+// 24 bits to [0, 1).
+AE__INLINE AE__V AE__K(unit)(AE__I bits)
+{
+    return AE__MUL(AE__FROM_INT(AE__SHR(bits, 8)), AE__SET1(1.0f / 16777216.0f));
+}
+
+// Box & Muller 1958: two uniforms become two independent normals.
+AE__INLINE void AE__K(normals)(AE__I even, AE__I odd, AE__V *first, AE__V *second)
+{
+    AE__V e;
+    // The radius, of a uniform in (0, 1]: its logarithm is finite.
+    const AE__V f = AE__K(log_split)(AE__ADD(AE__K(unit)(even), AE__SET1(1.0f / 16777216.0f)), &e);
+    const AE__V radius = AE__SQRT(AE__MUL(AE__SET1(-2.0f), AE__K(log_join)(e, f, 1)));
+    // Cosine and sine of a uniform of turns: the nearest quarter, and what is left of it.
+    const AE__I twice = AE__SHL(AE__SHR(odd, 8), 1);
+    const AE__I quarter = AE__SAR(AE__IADD(twice, AE__ISET1(1 << 22)), 23);
+    const AE__V left = AE__MUL(AE__FROM_INT(AE__ISUB(twice, AE__SHL(quarter, 23))),
+                               AE__SET1(1.0f / 8388608.0f));
+    const AE__V z = AE__MUL(left, left);
+    AE__V s = AE__SET1(-0.004602149213f), c = AE__SET1(0.0009067398984f);
+    s = AE__K(mul_add)(z, s, AE__SET1(0.07968021765f), 1);
+    s = AE__K(mul_add)(z, s, AE__SET1(-0.6459634777f), 1);
+    s = AE__MUL(left, AE__K(mul_add)(z, s, AE__SET1(1.570796322f), 1));
+    c = AE__K(mul_add)(z, c, AE__SET1(-0.02086152834f), 1);
+    c = AE__K(mul_add)(z, c, AE__SET1(0.2536694104f), 1);
+    c = AE__K(mul_add)(z, c, AE__SET1(-1.233700549f), 1);
+    c = AE__K(mul_add)(z, c, AE__SET1(1.0f), 1);
+    const AE__M swap = AE__GT(AE__FROM_INT(AE__IAND(quarter, AE__ISET1(1))), AE__SET1(0.0f));
+    const AE__I minus = AE__ISET1(INT32_MIN), after = AE__IADD(quarter, AE__ISET1(1));
+    const AE__I cosine = AE__BITS(AE__SELECT(swap, s, c)), sine = AE__BITS(AE__SELECT(swap, c, s));
+    *first = AE__MUL(radius, AE__FLOAT(AE__IXOR(cosine, AE__IAND(AE__SHL(after, 30), minus))));
+    *second = AE__MUL(radius, AE__FLOAT(AE__IXOR(sine, AE__IAND(AE__SHL(quarter, 30), minus))));
+}
+
+static void AE__K(random)(float *x, size_t n, uint64_t block, ae_random r, int normal)
+{
+#if AE__VN > 1
+    // Zipping takes the low halves of each four lanes, then the high ones: so are blocks dealt out.
+    uint64_t blocks[AE__VN / 2], step[AE__VN / 2];
+    for (int i = 0; i < AE__VN / 2; i++) {
+        blocks[i] = block + (uint64_t)(i % 2 * (AE__VN / 4) + i / 2);
+        step[i] = AE__VN / 2;
+    }
+    AE__I at = AE__ILOAD(blocks);
+    for (size_t i = 0; i < n; i += 2 * AE__VN, at = AE__ADD64(at, AE__ILOAD(step))) {
+        AE__I even, odd;
+        AE__V a, b;
+        AE__K(words)(&even, &odd, at, r);
+        if (normal) {
+            AE__K(normals)(even, odd, &a, &b);
+        } else {
+            a = AE__K(unit)(even);
+            b = AE__K(unit)(odd);
+        }
+        AE__STOREU(x + i, AE__ZIP_LOW(a, b));
+        AE__STOREU(x + i + AE__VN, AE__ZIP_HIGH(a, b));
+    }
+#else
+    for (size_t i = 0; i < n; i += 4, block++) {
+        int32_t even[2], odd[2];
+        AE__K(words)(even, odd, block, r);
+        for (int k = 0; k < 2; k++) {
+            float *to = x + i + 2 * k;
+            if (normal) {
+                AE__K(normals)(even[k], odd[k], to, to + 1);
+            } else {
+                to[0] = AE__K(unit)(even[k]);
+                to[1] = AE__K(unit)(odd[k]);
+            }
+        }
+    }
+#endif
+}
+
+// Gaussian noise is held in low ... high when low < high. What is replaced becomes low for the
+// lower half of the probability, high for the rest.
+static void AE__K(noise)(float *y, float *mask, const float *x, const float *draw,
+                         const ae__noise *t, size_t n)
+{
+    const AE__V zero = AE__SET1(0.0f), one = AE__SET1(1.0f), a = AE__SET1(t->a);
+    const AE__V low = AE__SET1(t->low), high = AE__SET1(t->high);
+    const AE__V scale = AE__SET1(1.0f / (1.0f - t->a)), half = AE__SET1(0.5f * t->a);
+    const int hold = t->low < t->high;
+    for (size_t i = 0; i < n; i += AE__VN) {
+        const AE__V u = AE__K(load)(draw + i, n - i);
+        AE__V v = AE__K(load)(x + i, n - i), m = one;
+        if (t->kind == AE__GAUSSIAN) {
+            v = AE__K(mul_add)(a, u, v, 1);
+            if (hold) {
+                m = AE__SELECT(AE__GT(low, v), zero, AE__SELECT(AE__GT(v, high), zero, one));
+                v = AE__MIN(high, AE__MAX(low, v));
+            }
+        } else if (t->kind == AE__DROPOUT) {
+            m = AE__SELECT(AE__GE(u, a), scale, zero);
+            v = AE__MUL(v, m);
+        } else {
+            m = AE__SELECT(AE__GE(u, a), one, zero);
+            v = AE__SELECT(AE__GE(u, a), v, AE__SELECT(AE__GT(half, u), low, high));
+        }
+        AE__K(store)(y + i, v, n - i);
+        if (mask) AE__K(store)(mask + i, m, n - i);
+    }
+}
+
 #ifndef AE_NO_TRAIN
+static void AE__K(mul)(float *y, const float *a, const float *b, size_t n)
+{
+    for (size_t i = 0; i < n; i += AE__VN) {
+        const AE__V va = AE__K(load)(a + i, n - i), vb = AE__K(load)(b + i, n - i);
+        AE__K(store)(y + i, AE__MUL(va, vb), n - i);
+    }
+}
+
 /* v, but 0 where |v| is below `least`. Denormal numbers cost a hundred cycles each; saturated units
    make gradients that small, and no optimiser can tell them from 0. NaN stays. */
 AE__INLINE AE__V AE__K(flush)(AE__V v, float least)
@@ -2527,7 +2663,7 @@ AE__INLINE AE__V AE__K(bce_log)(AE__V x)
     const AE__V f = AE__K(log_split)(scaled, &e);
     e = AE__SUB(e, AE__SELECT(tiny, AE__SET1(23.0f), AE__SET1(0.0f)));
     const AE__V least = AE__SET1(-100.0f);
-    return AE__SELECT(AE__GT(x, AE__SET1(0.0f)), AE__MAX(least, AE__K(log_join)(e, f)), least);
+    return AE__SELECT(AE__GT(x, AE__SET1(0.0f)), AE__MAX(least, AE__K(log_join)(e, f, 0)), least);
 }
 
 // ln(1 - x) for x in 0 ... 1, not below -100.
@@ -2705,15 +2841,18 @@ static void AE__K(clamp)(float *x, float limit, size_t n)
 static const ae_kernels AE__K(table) = {
     AE__NAME, AE__ISA, AE__MR, AE__NR, AE__K(gemm), AE__K(act), AE__K(softmax), AE__K(add),
     AE__K(axpy), AE__K(scale), AE__K(dot), AE__K(column_sum),
+    AE__K(random), AE__K(noise),
 #ifndef AE_NO_TRAIN
-    AE__K(act_grad), AE__K(loss), AE__K(loss_grad), AE__K(update), AE__K(clamp)
+    AE__K(mul), AE__K(act_grad), AE__K(loss), AE__K(loss_grad), AE__K(update), AE__K(clamp)
 #endif
 };
 
 #undef AE__ABS
 #undef AE__ADD
+#undef AE__ADD64
 #undef AE__BITS
 #undef AE__DIV
+#undef AE__EVEN64
 #undef AE__FIRST
 #undef AE__FLOAT
 #undef AE__FMA
@@ -2723,28 +2862,36 @@ static const ae_kernels AE__K(table) = {
 #undef AE__GELU_B
 #undef AE__GT
 #undef AE__HALF4
+#undef AE__HIGH64
 #undef AE__I
 #undef AE__IADD
+#undef AE__IAND
+#undef AE__ILOAD
 #undef AE__ISA
 #undef AE__ISET1
 #undef AE__ISUB
+#undef AE__IXOR
+#undef AE__IXOR3
 #undef AE__LOAD4
 #undef AE__LOADK
 #undef AE__LOADU
 #undef AE__M
 #undef AE__MAX
+#undef AE__MERGE64
 #undef AE__MIN
 #undef AE__MR
 #undef AE__MUL
+#undef AE__MUL64
 #undef AE__NAME
 #undef AE__NR
 #undef AE__NV
 #undef AE__PAIR_HIGH
 #undef AE__PAIR_LOW
+#undef AE__SAR
 #undef AE__SELECT
 #undef AE__SET1
-#undef AE__SHL23
-#undef AE__SHR23
+#undef AE__SHL
+#undef AE__SHR
 #undef AE__SQRT
 #undef AE__STOREK
 #undef AE__STOREU
@@ -2794,6 +2941,35 @@ AE_API const char *ae_exec_name(const ae_exec *e)
     return e ? ae__kernels_of(e)->name : "portable";
 }
 
+// The portable kernels, or better ones that this processor has for certain.
+#if defined(AE__NEON)
+#define AE__CERTAIN ae__table_neon
+#elif defined(AE__X86)
+#define AE__CERTAIN ae__table_sse2
+#else
+#define AE__CERTAIN ae__table_scalar
+#endif
+
+static void ae__random_fill(float *x, size_t n, size_t first, ae_random r, int normal)
+{
+    float drawn[4 * AE__DRAW];
+    for (size_t i = 0, take; i < n; i += take) {
+        size_t at = first + i, lane = at % 4;       // a block has four elements
+        take = ae__min(4 * AE__DRAW - lane, n - i);
+        AE__CERTAIN.random(drawn, lane + take, at / 4, r, normal);
+        memcpy(x + i, drawn + lane, take * sizeof *x);
+    }
+}
+
+AE_API void ae_random_uniform(float *x, size_t n, size_t first, ae_random r)
+{
+    ae__random_fill(x, n, first, r, 0);
+}
+
+AE_API void ae_random_normal(float *x, size_t n, size_t first, ae_random r)
+{
+    ae__random_fill(x, n, first, r, 1);
+}
 
 /* ---------------------------------------------------------------------------
    >>linear   y = x w^T + b                                                   */
@@ -4271,81 +4447,58 @@ AE_API void ae_group_norm_backward(const ae_exec *e, float *dx, float *dgamma, f
 /* ---------------------------------------------------------------------------
    >>noise   dropout and noise, the same for any split of a batch             */
 
-#define AE__NOISE_CHUNK 256         // draws held at a time
+#define AE__NOISE_CHUNK 1024        // draws held at a time, a multiple of AE__DRAW
 
-typedef struct ae__noise {
-    float *y, *mask;                // mask may be NULL but for dropout
-    const float *x;
-    float a;                        // probability or deviation
-    float low, high;
-    size_t group, first, n, piece;
-    ae_random r;
-} ae__noise;
-
-// Draws from `i` on: uniform or normal, at most a chunk and none beyond the end of the piece.
-static size_t ae__noise_draw(const ae__noise *t, float *drawn, size_t i, size_t end, int normal)
+// One draw for each of a group of elements.
+static void ae__noise_groups(const ae__noise *t, float *y, float *mask, const float *x,
+                             const float *draw, size_t n)
 {
-    size_t n = ae__min(AE__NOISE_CHUNK, end - i);
-    if (normal) ae_random_normal(drawn, n, t->first + i, t->r);
-    else ae_random_uniform(drawn, n, t->first + i, t->r);
-    return n;
+    for (size_t k = 0; k < n; k++) {
+        float keep = draw[k] >= t->a ? 1.0f / (1.0f - t->a) : 0.0f;
+        for (size_t j = k * t->group; j < (k + 1) * t->group; j++) {
+            y[j] = x[j] * keep;
+            if (mask) mask[j] = keep;
+        }
+    }
 }
 
-static ae__noise ae__noise_of(float *y, float *mask, const float *x, float a, size_t first,
-                              ae_random r, size_t n)
-{
-    ae__noise t;
-    memset(&t, 0, sizeof t);
-    t.y = y;
-    t.mask = mask;
-    t.x = x;
-    t.a = a;
-    t.first = first;
-    t.r = r;
-    t.n = n;
-    t.group = 1;
-    return t;
-}
-
-// n, first and piece count draws, of one group of elements each.
-static void ae__noise_run(const ae_exec *e, ae__noise *t, ae_job *job)
-{
-    t->piece = ae__units(t->n, t->group);
-    ae__parallel(e, (int)((t->n + t->piece - 1) / t->piece), job, t);
-}
-
-static void ae__dropout_job(void *arg, int task)
+static void ae__noise_job(void *arg, int task)
 {
     const ae__noise *t = (const ae__noise *)arg;
     size_t i = (size_t)task * t->piece, end = ae__min(t->n, i + t->piece), n;
-    float u[AE__NOISE_CHUNK], scale = 1.0f / (1.0f - t->a);
+    float draw[AE__NOISE_CHUNK];
     for (; i < end; i += n) {
-        n = ae__noise_draw(t, u, i, end, 0);
-        for (size_t k = 0; k < n; k++) {
-            float keep = u[k] >= t->a ? scale : 0.0f;
-            for (size_t j = (i + k) * t->group; j < (i + k + 1) * t->group; j++) {
-                t->y[j] = t->x[j] * keep;
-                if (t->mask) t->mask[j] = keep;
-            }
-        }
+        size_t at = t->first + i, lane = at % 4, to = i * t->group;     // a block has four draws
+        float *mask = t->mask ? t->mask + to : NULL;
+        n = ae__min(AE__NOISE_CHUNK - lane, end - i);
+        t->kernels->random(draw, lane + n, at / 4, t->r, t->kind == AE__GAUSSIAN);
+        if (t->group > 1) ae__noise_groups(t, t->y + to, mask, t->x + to, draw + lane, n);
+        else t->kernels->noise(t->y + to, mask, t->x + to, draw + lane, t, n);
     }
+}
+
+static void ae__noise_run(const ae_exec *e, int kind, float *y, float *mask,
+                          const float *x, float a, float low, float high, size_t group,
+                          size_t first, ae_random r, size_t n)
+{
+    size_t draws = n / group, piece = ae__units(draws, group);
+    ae__noise t = {kind, a, low, high, y, mask, x, group, first / group, draws, piece, r,
+                   ae__kernels_of(e)};
+    ae__parallel(e, (int)((draws + piece - 1) / piece), ae__noise_job, &t);
 }
 
 AE_API void ae_dropout_forward(const ae_exec *e, float *y, float *mask, const float *x, float p,
                                size_t group, size_t first, ae_random r, size_t n)
 {
-    ae__noise t = ae__noise_of(y, mask, x, p, first / group, r, n / group);
-    t.group = group;
-    ae__noise_run(e, &t, ae__dropout_job);
+    ae__noise_run(e, AE__DROPOUT, y, mask, x, p, 0, 0, group, first, r, n);
 }
 
 #ifndef AE_NO_TRAIN
-static void ae__dropout_grad_job(void *arg, int task)
+static void ae__mul_job(void *arg, int task)
 {
     const ae__flat *f = (const ae__flat *)arg;
-    size_t i = (size_t)task * f->piece, end = ae__min(f->n, i + f->piece);
-    for (; i < end; i++)
-        f->out[i] = f->dy[i] * f->y[i];
+    size_t i = (size_t)task * f->piece;
+    f->kernels->mul(f->out + i, f->dy + i, f->y + i, ae__min(f->piece, f->n - i));
 }
 
 AE_API void ae_dropout_backward(const ae_exec *e, float *dx, const float *dy, const float *mask,
@@ -4356,73 +4509,28 @@ AE_API void ae_dropout_backward(const ae_exec *e, float *dx, const float *dy, co
     f.out = dx;
     f.dy = dy;
     f.y = mask;
-    ae__parallel(e, ae__pieces(n), ae__dropout_grad_job, &f);
+    ae__parallel(e, ae__pieces(n), ae__mul_job, &f);
 }
 #endif
-
-static void ae__gaussian_noise_job(void *arg, int task)
-{
-    const ae__noise *t = (const ae__noise *)arg;
-    size_t i = (size_t)task * t->piece, end = ae__min(t->n, i + t->piece), n;
-    float low = t->low, high = t->high;
-    int hold = low < high;
-    float z[AE__NOISE_CHUNK];
-    for (; i < end; i += n) {
-        n = ae__noise_draw(t, z, i, end, 1);
-        for (size_t k = 0; k < n; k++)
-            z[k] = t->x[i + k] + t->a * z[k];
-        for (size_t k = 0; t->mask && k < n; k++)
-            t->mask[i + k] = hold && ((z[k] < low) | (z[k] > high)) ? 0.0f : 1.0f;
-        for (size_t k = 0; hold && k < n; k++)          // two selections: NaN stays NaN
-            z[k] = low > z[k] ? low : z[k];
-        for (size_t k = 0; hold && k < n; k++)
-            z[k] = high < z[k] ? high : z[k];
-        memcpy(t->y + i, z, n * sizeof *z);
-    }
-}
 
 AE_API void ae_gaussian_noise_forward(const ae_exec *e, float *y, float *mask, const float *x,
                                       float deviation, float low, float high, size_t first,
                                       ae_random r, size_t n)
 {
-    ae__noise t = ae__noise_of(y, mask, x, deviation, first, r, n);
-    t.low = low;
-    t.high = high;
-    ae__noise_run(e, &t, ae__gaussian_noise_job);
-}
-
-// Some elements are replaced: by low for the lower half of the probability, by high for the rest.
-static void ae__replace_job(void *arg, int task)
-{
-    const ae__noise *t = (const ae__noise *)arg;
-    size_t i = (size_t)task * t->piece, end = ae__min(t->n, i + t->piece), n;
-    float u[AE__NOISE_CHUNK];
-    for (; i < end; i += n) {
-        n = ae__noise_draw(t, u, i, end, 0);
-        for (size_t k = 0; k < n; k++) {
-            float with = u[k] < 0.5f * t->a ? t->low : t->high;
-            int keep = u[k] >= t->a;
-            t->y[i + k] = keep ? t->x[i + k] : with;
-            if (t->mask) t->mask[i + k] = keep ? 1.0f : 0.0f;
-        }
-    }
+    ae__noise_run(e, AE__GAUSSIAN, y, mask, x, deviation, low, high, 1, first, r, n);
 }
 
 AE_API void ae_mask_noise_forward(const ae_exec *e, float *y, float *mask, const float *x, float p,
                                   size_t first, ae_random r, size_t n)
 {
-    ae__noise t = ae__noise_of(y, mask, x, p, first, r, n);
-    ae__noise_run(e, &t, ae__replace_job);
+    ae__noise_run(e, AE__MASKING, y, mask, x, p, 0, 0, 1, first, r, n);
 }
 
 AE_API void ae_salt_pepper_forward(const ae_exec *e, float *y, float *mask, const float *x,
                                    float p, float low, float high, size_t first, ae_random r,
                                    size_t n)
 {
-    ae__noise t = ae__noise_of(y, mask, x, p, first, r, n);
-    t.low = low;
-    t.high = high;
-    ae__noise_run(e, &t, ae__replace_job);
+    ae__noise_run(e, AE__SALT_PEPPER, y, mask, x, p, low, high, 1, first, r, n);
 }
 
 #ifndef AE_NO_TRAIN
@@ -4808,7 +4916,6 @@ typedef struct ae__span {
 
 enum { AE__INFER_VALUE, AE__TRAIN_VALUE, AE__GRADIENT, AE__SPANS };
 enum { AE__KEPT = 1, AE__KEPT_IN_TRAINING };
-enum { AE__DROPOUT, AE__GAUSSIAN, AE__MASKING, AE__SALT_PEPPER, AE__NOISES };
 
 #define AE__STREAM_NOISE 0x4e000000u    /* plus the tensor's id; parameters' begin at 1 */
 
@@ -5152,33 +5259,34 @@ static ae_status ae__group_norm_forward(ae_model *m, const ae_tensor *t, int n)
     return AE_SUCCESS;
 }
 
-/* Noise draws element by element of a sample, from where the sample stands: in the step, or, for
-   fixed noise, in its dataset. Off outside training unless it is meant for always. */
+/* Noise draws element by element of a sample, from where the sample stands: in the step, where one
+   call does them all, or, for fixed noise, in its dataset. Off outside training unless it is meant
+   for always. */
 static ae_status ae__noise_forward(ae_model *m, const ae_tensor *t, int n)
 {
-    size_t size = ae__size(t);
+    size_t rows = t->noise_fixed ? 1 : (size_t)n, size = ae__size(t), count = rows * size;
     int on = m->training || t->noise_always;
     ae_random r;
     r.seed = m->seed;
     r.stream = AE__STREAM_NOISE + (uint32_t)t->id;
     r.step = t->noise_fixed ? 0 : m->training ? ae__state_of(m)->steps + 1 : UINT64_MAX;
-    for (size_t i = 0; i < (size_t)n; i++) {
+    for (size_t i = 0; i < (size_t)n; i += rows) {
         float *y = ae__value(m, t) + i * size, *x = ae__value(m, t->in[0]) + i * size;
         float *mask = t->has_grad && m->mode == AE_TRAIN ? ae__value(m, t->in[1]) + i * size : NULL;
         size_t first = (t->noise_fixed ? m->rows[i] : m->sample + i) * size;
         if (!on)
-            memcpy(y, x, size * sizeof *y);
+            memcpy(y, x, count * sizeof *y);
         else if (t->kind == AE__DROPOUT)
-            AE__OP(m, dropout_forward, (&m->exec, y, mask, x, t->a, t->group, first, r, size));
+            AE__OP(m, dropout_forward, (&m->exec, y, mask, x, t->a, t->group, first, r, count));
         else if (t->kind == AE__GAUSSIAN)
             AE__OP(m, gaussian_noise_forward, (&m->exec, y, mask, x, t->a, t->low, t->high, first,
-                                               r, size));
+                                               r, count));
         else if (t->kind == AE__MASKING)
-            AE__OP(m, mask_noise_forward, (&m->exec, y, mask, x, t->a, first, r, size));
+            AE__OP(m, mask_noise_forward, (&m->exec, y, mask, x, t->a, first, r, count));
         else
             AE__OP(m, salt_pepper_forward, (&m->exec, y, mask, x, t->a, t->low, t->high, first, r,
-                                            size));
-        for (size_t j = 0; mask && !on && j < size; j++)
+                                            count));
+        for (size_t j = 0; mask && !on && j < count; j++)
             mask[j] = 1.0f;
     }
     return AE_SUCCESS;
