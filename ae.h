@@ -1097,6 +1097,9 @@ AE_API ae_status ae_png_write(ae_arena *arena, const char *path, ae_image img);
 #ifdef __FAST_MATH__
 #if defined(__clang__)
 #pragma float_control(precise, on, push)
+#if defined(__x86_64__) || defined(__i386__)
+#pragma float_control(except, on)   /* or roots are estimates all the same */
+#endif
 #elif defined(__GNUC__)
 #pragma GCC push_options
 #pragma GCC optimize("no-fast-math")
@@ -1564,6 +1567,11 @@ struct ae_kernels {
     /* What one draw each makes of x. mask may be NULL. */
     void (*noise)(float *y, float *mask, const float *x, const float *draw, const ae__noise *t,
                   size_t n);
+    /* Windows of 2 x 2, side by side: y (h,w) is the largest of each, index (or NULL) where; or the
+       sum times a. x (2 h or more, W). And each x (h,w) times a to all of a window: y (2 h,2 w). */
+    void (*max_pool)(float *y, int32_t *index, const float *x, int h, int w, int W);
+    void (*sum_pool)(float *y, const float *x, float a, int h, int w, int W);
+    void (*twice)(float *y, const float *x, float a, int h, int w);
 #ifndef AE_NO_TRAIN
     void (*mul)(float *y, const float *a, const float *b, size_t n);
     void (*act_grad)(float *dx, const float *dy, const float *x, const float *y, int act, float a,
@@ -1616,6 +1624,15 @@ static AE__UNUSED const float ae__lanes[16] = {
 #else
 #define AE__ROUND(v) (void)(v)
 #endif
+
+// Every kind of one of these, for a switch that hands it on as a constant: the loop inside is then
+// compiled for each kind, and neither asks which it is nor loads what it does not need.
+#define AE__ACTS(X) \
+    X(AE_ACT_IDENTITY) X(AE_ACT_RELU) X(AE_ACT_LEAKY_RELU) X(AE_ACT_ELU) X(AE_ACT_GELU) \
+    X(AE_ACT_GELU_TANH) X(AE_ACT_SILU) X(AE_ACT_SOFTPLUS) X(AE_ACT_SIGMOID) X(AE_ACT_TANH)
+#define AE__LOSSES(X) \
+    X(AE_LOSS_MSE) X(AE_LOSS_L1) X(AE_LOSS_HUBER) X(AE_LOSS_SMOOTH_L1) X(AE_LOSS_BCE) \
+    X(AE_LOSS_BCE_LOGITS)
 
 // The header includes itself once per instruction set; see "the text of the kernels" below.
 #ifndef AE_HEADER_FILENAME
@@ -1727,6 +1744,10 @@ static AE__UNUSED const float ae__lanes[16] = {
 #define AE__SHL(i, n) ((int32_t)((uint32_t)(i) << (n)))
 #define AE__SHR(i, n) ((int32_t)((uint32_t)(i) >> (n)))
 #define AE__SAR(i, n) ((i) >> (n))
+#define AE__EVEN(a, b) (a)
+#define AE__ODD(a, b) (b)
+#define AE__TWICE_LOW(v) (v)
+#define AE__TWICE_HIGH(v) (v)
 #define AE__TO_INT(v) ae__to_int(v)
 #define AE__FROM_INT(i) ((float)(i))
 AE__INLINE int32_t ae__bits(float x) { int32_t i; memcpy(&i, &x, 4); return i; }
@@ -1782,7 +1803,12 @@ AE__INLINE int32_t ae__to_int(float x)
 #define AE__ADD64(a, b) _mm_add_epi64(a, b)
 #define AE__MUL64(a, b) _mm_mul_epu32(a, b)
 #define AE__HIGH64(i) _mm_srli_epi64(i, 32)
-#define AE__MERGE64(a, b) _mm_unpacklo_epi32(_mm_shuffle_epi32(a, 0x08), _mm_shuffle_epi32(b, 0x08))
+#define AE__MERGE64(a, b) \
+    _mm_unpacklo_epi32(_mm_shuffle_epi32(a, 0x08), _mm_shuffle_epi32(b, 0x08))
+#define AE__EVEN(a, b) _mm_shuffle_ps(a, b, 0x88)
+#define AE__ODD(a, b) _mm_shuffle_ps(a, b, 0xdd)
+#define AE__TWICE_LOW(v) _mm_unpacklo_ps(v, v)
+#define AE__TWICE_HIGH(v) _mm_unpackhi_ps(v, v)
 #define AE__TO_INT(v) _mm_cvtps_epi32(v)
 #define AE__FROM_INT(i) _mm_cvtepi32_ps(i)
 #define AE__LOAD4(p, s) _mm_loadu_ps(p)
@@ -1834,6 +1860,10 @@ AE__INLINE int32_t ae__to_int(float x)
 #define AE__MUL64(a, b) vreinterpretq_s32_u64(vmull_u32(AE__EVEN64(a), AE__EVEN64(b)))
 #define AE__HIGH64(i) vreinterpretq_s32_u64(vshrq_n_u64(vreinterpretq_u64_s32(i), 32))
 #define AE__MERGE64(a, b) vtrn1q_s32(a, b)
+#define AE__EVEN(a, b) vuzp1q_f32(a, b)
+#define AE__ODD(a, b) vuzp2q_f32(a, b)
+#define AE__TWICE_LOW(v) vzip1q_f32(v, v)
+#define AE__TWICE_HIGH(v) vzip2q_f32(v, v)
 #define AE__TO_INT(v) vcvtnq_s32_f32(v)
 #define AE__FROM_INT(i) vcvtq_f32_s32(i)
 #define AE__LOAD4(p, s) vld1q_f32(p)
@@ -1885,6 +1915,12 @@ AE__INLINE int32_t ae__to_int(float x)
 #define AE__MUL64(a, b) _mm256_mul_epu32(a, b)
 #define AE__HIGH64(i) _mm256_srli_epi64(i, 32)
 #define AE__MERGE64(a, b) _mm256_blend_epi32(a, _mm256_slli_epi64(b, 32), 0xaa)
+#define AE__QUARTERS(v) \
+    _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(v), 0xd8))     /* 0, 2, 1, 3 */
+#define AE__EVEN(a, b) AE__QUARTERS(_mm256_shuffle_ps(a, b, 0x88))
+#define AE__ODD(a, b) AE__QUARTERS(_mm256_shuffle_ps(a, b, 0xdd))
+#define AE__TWICE_LOW(v) _mm256_permutevar8x32_ps(v, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3))
+#define AE__TWICE_HIGH(v) _mm256_permutevar8x32_ps(v, _mm256_setr_epi32(4, 4, 5, 5, 6, 6, 7, 7))
 #define AE__TO_INT(v) _mm256_cvtps_epi32(v)
 #define AE__FROM_INT(i) _mm256_cvtepi32_ps(i)
 #define AE__LOAD4(p, s) \
@@ -1937,6 +1973,14 @@ AE__INLINE int32_t ae__to_int(float x)
 #define AE__MUL64(a, b) _mm512_mul_epu32(a, b)
 #define AE__HIGH64(i) _mm512_srli_epi64(i, 32)
 #define AE__MERGE64(a, b) _mm512_mask_shuffle_epi32(a, 0xaaaa, b, _MM_PERM_CCAA)
+#define AE__EVERY2(i) _mm512_setr_epi32((i) + 0, (i) + 2, (i) + 4, (i) + 6, (i) + 8, (i) + 10, \
+    (i) + 12, (i) + 14, (i) + 16, (i) + 18, (i) + 20, (i) + 22, (i) + 24, (i) + 26, (i) + 28, (i) + 30)
+#define AE__EVEN(a, b) _mm512_permutex2var_ps(a, AE__EVERY2(0), b)
+#define AE__ODD(a, b) _mm512_permutex2var_ps(a, AE__EVERY2(1), b)
+#define AE__TWICE_FROM(i) _mm512_setr_epi32((i), (i), (i) + 1, (i) + 1, (i) + 2, (i) + 2, (i) + 3, \
+    (i) + 3, (i) + 4, (i) + 4, (i) + 5, (i) + 5, (i) + 6, (i) + 6, (i) + 7, (i) + 7)
+#define AE__TWICE_LOW(v) _mm512_permutexvar_ps(AE__TWICE_FROM(0), v)
+#define AE__TWICE_HIGH(v) _mm512_permutexvar_ps(AE__TWICE_FROM(8), v)
 #define AE__TO_INT(v) _mm512_cvtps_epi32(v)
 #define AE__FROM_INT(i) _mm512_cvtepi32_ps(i)
 #define AE__HALF4(p, s) \
@@ -2353,11 +2397,20 @@ AE__INLINE AE__V AE__K(act_of)(AE__V x, int act, AE__V a)
     }
 }
 
+AE__INLINE void AE__K(act_loop)(float *y, const float *x, int act, float a, size_t n)
+{
+    for (size_t i = 0; i < n; i += AE__VN) {
+        const AE__V v = AE__K(act_of)(AE__K(load)(x + i, n - i), act, AE__SET1(a));
+        AE__K(store)(y + i, v, n - i);
+    }
+}
+
 static void AE__K(act)(float *y, const float *x, int act, float a, size_t n)
 {
-    const AE__V va = AE__SET1(a);
-    for (size_t i = 0; i < n; i += AE__VN) {
-        AE__K(store)(y + i, AE__K(act_of)(AE__K(load)(x + i, n - i), act, va), n - i);
+    switch (act) {
+#define AE__CASE(kind) case kind: AE__K(act_loop)(y, x, kind, a, n); break;
+    AE__ACTS(AE__CASE)
+#undef AE__CASE
     }
 }
 
@@ -2586,6 +2639,80 @@ static void AE__K(noise)(float *y, float *mask, const float *x, const float *dra
     }
 }
 
+/* ---- windows of 2 x 2 ---- */
+
+// The even and the odd elements of n pairs, AE__VN of them at most.
+AE__INLINE void AE__K(pairs)(AE__V *even, AE__V *odd, const float *x, size_t n)
+{
+    const AE__V a = AE__K(load)(x, 2 * n);
+    const AE__V b = 2 * n > AE__VN ? AE__K(load)(x + AE__VN, 2 * n - AE__VN) : AE__SET1(0.0f);
+    *even = AE__EVEN(a, b);
+    *odd = AE__ODD(a, b);
+}
+
+// v = w where w is larger or NaN, and the same for their places.
+AE__INLINE void AE__K(larger)(AE__V *v, AE__V *place, AE__V w, AE__V w_place)
+{
+    const AE__M more = AE__GT(w, *v), number = AE__GE(w, w);
+    *v = AE__SELECT(number, AE__SELECT(more, w, *v), w);
+    *place = AE__SELECT(number, AE__SELECT(more, w_place, *place), w_place);
+}
+
+static void AE__K(max_pool)(float *y, int32_t *index, const float *x, int h, int w, int W)
+{
+    const AE__V zero = AE__SET1(0.0f), one = AE__FLOAT(AE__ISET1(1));   // places: bits of integers
+    const AE__V below = AE__FLOAT(AE__ISET1(W)), last = AE__FLOAT(AE__ISET1(W + 1));
+    const AE__I lanes = AE__TO_INT(AE__ADD(AE__LOADU(ae__lanes), AE__LOADU(ae__lanes)));
+    for (int i = 0; i < h; i++, y += w) {
+        for (int j = 0; j < w; j += AE__VN) {
+            const size_t left = (size_t)(w - j);
+            const int at = 2 * (i * W + j);
+            AE__V a, b, c, d, place = zero, lower = below;
+            AE__K(pairs)(&a, &b, x + at, left);
+            AE__K(pairs)(&c, &d, x + at + W, left);
+            AE__K(larger)(&a, &place, b, one);
+            AE__K(larger)(&c, &lower, d, last);
+            AE__K(larger)(&a, &place, c, lower);
+            AE__K(store)(y + j, a, left);
+            if (index) {
+                place = AE__FLOAT(AE__IADD(AE__BITS(place), AE__IADD(lanes, AE__ISET1(at))));
+                if (left >= AE__VN) memcpy(index + i * w + j, &place, sizeof place);
+                else AE__STOREK((float *)(void *)(index + i * w + j), place, left);
+            }
+        }
+    }
+}
+
+static void AE__K(sum_pool)(float *y, const float *x, float a, int h, int w, int W)
+{
+    for (int i = 0; i < h; i++, y += w, x += 2 * W) {
+        for (int j = 0; j < w; j += AE__VN) {
+            const size_t left = (size_t)(w - j);
+            AE__V v[4];
+            AE__K(pairs)(&v[0], &v[1], x + 2 * j, left);
+            AE__K(pairs)(&v[2], &v[3], x + W + 2 * j, left);
+            const AE__V sum = AE__ADD(AE__ADD(v[0], v[1]), AE__ADD(v[2], v[3]));
+            AE__K(store)(y + j, AE__MUL(AE__SET1(a), sum), left);
+        }
+    }
+}
+
+static void AE__K(twice)(float *y, const float *x, float a, int h, int w)
+{
+    for (int i = 0; i < h; i++, x += w, y += 4 * w) {
+        for (int j = 0; j < w; j += AE__VN) {
+            const size_t left = 2 * (size_t)(w - j);
+            const AE__V v = AE__MUL(AE__SET1(a), AE__K(load)(x + j, left / 2));
+            const AE__V low = AE__TWICE_LOW(v), high = AE__TWICE_HIGH(v);
+            for (int row = 0; row < 2; row++) {
+                float *to = y + 2 * (row * w + j);
+                AE__K(store)(to, low, left);
+                if (left > AE__VN) AE__K(store)(to + AE__VN, high, left - AE__VN);
+            }
+        }
+    }
+}
+
 #ifndef AE_NO_TRAIN
 static void AE__K(mul)(float *y, const float *a, const float *b, size_t n)
 {
@@ -2641,8 +2768,8 @@ AE__INLINE AE__V AE__K(act_slope)(AE__V x, AE__V y, int act, AE__V a)
     }
 }
 
-static void AE__K(act_grad)(float *dx, const float *dy, const float *x, const float *y, int act,
-                            float a, size_t n)
+AE__INLINE void AE__K(act_grad_loop)(float *dx, const float *dy, const float *x, const float *y,
+                                     int act, float a, size_t n)
 {
     const AE__V va = AE__SET1(a);
     for (size_t i = 0; i < n; i += AE__VN) {
@@ -2650,6 +2777,16 @@ static void AE__K(act_grad)(float *dx, const float *dy, const float *x, const fl
         const AE__V slope = AE__K(act_slope)(vx, vy, act, va);
         const AE__V d = AE__MUL(AE__K(load)(dy + i, n - i), slope);
         AE__K(store)(dx + i, AE__K(flush)(d, 1e-30f), n - i);
+    }
+}
+
+static void AE__K(act_grad)(float *dx, const float *dy, const float *x, const float *y, int act,
+                            float a, size_t n)
+{
+    switch (act) {
+#define AE__CASE(kind) case kind: AE__K(act_grad_loop)(dx, dy, x, y, kind, a, n); break;
+    AE__ACTS(AE__CASE)
+#undef AE__CASE
     }
 }
 
@@ -2706,7 +2843,8 @@ AE__INLINE AE__V AE__K(outside)(AE__V x)
     return AE__SELECT(AE__GE(x, zero), AE__SELECT(AE__GE(one, x), zero, one), one);
 }
 
-static double AE__K(loss)(const float *y, const float *t, int kind, float a, size_t n, int *bad)
+AE__INLINE double AE__K(loss_loop)(const float *y, const float *t, int kind, float a, size_t n,
+                                   int *bad)
 {
     const int check_t = kind == AE_LOSS_BCE || kind == AE_LOSS_BCE_LOGITS;
     const int check_y = kind == AE_LOSS_BCE;
@@ -2726,6 +2864,16 @@ static double AE__K(loss)(const float *y, const float *t, int kind, float a, siz
     }
     if (AE__K(sum_lanes)(out) > 0.0) *bad |= 1;
     return sum;
+}
+
+static double AE__K(loss)(const float *y, const float *t, int kind, float a, size_t n, int *bad)
+{
+    switch (kind) {
+#define AE__CASE(k) case k: return AE__K(loss_loop)(y, t, k, a, n, bad);
+    AE__LOSSES(AE__CASE)
+#undef AE__CASE
+    default: return 0.0;
+    }
 }
 
 // The term's derivative by y.
@@ -2748,8 +2896,8 @@ AE__INLINE AE__V AE__K(loss_slope)(AE__V y, AE__V t, int kind, AE__V a)
     }
 }
 
-static void AE__K(loss_grad)(float *dy, float *dt, const float *y, const float *t, int kind,
-                             float a, float scale, size_t n)
+AE__INLINE void AE__K(loss_grad_loop)(float *dy, float *dt, const float *y, const float *t,
+                                      int kind, float a, float scale, size_t n)
 {
     const AE__V zero = AE__SET1(0.0f);
     for (size_t i = 0; i < n; i += AE__VN) {
@@ -2760,6 +2908,16 @@ static void AE__K(loss_grad)(float *dy, float *dt, const float *y, const float *
         if (kind == AE_LOSS_BCE_LOGITS) by_t = AE__SUB(zero, vy);
         if (dy) AE__K(store)(dy + i, AE__K(flush)(AE__MUL(AE__SET1(scale), slope), 1e-30f), n - i);
         if (dt) AE__K(store)(dt + i, AE__MUL(AE__SET1(scale), by_t), n - i);
+    }
+}
+
+static void AE__K(loss_grad)(float *dy, float *dt, const float *y, const float *t, int kind,
+                             float a, float scale, size_t n)
+{
+    switch (kind) {
+#define AE__CASE(k) case k: AE__K(loss_grad_loop)(dy, dt, y, t, k, a, scale, n); break;
+    AE__LOSSES(AE__CASE)
+#undef AE__CASE
     }
 }
 
@@ -2841,7 +2999,7 @@ static void AE__K(clamp)(float *x, float limit, size_t n)
 static const ae_kernels AE__K(table) = {
     AE__NAME, AE__ISA, AE__MR, AE__NR, AE__K(gemm), AE__K(act), AE__K(softmax), AE__K(add),
     AE__K(axpy), AE__K(scale), AE__K(dot), AE__K(column_sum),
-    AE__K(random), AE__K(noise),
+    AE__K(random), AE__K(noise), AE__K(max_pool), AE__K(sum_pool), AE__K(twice),
 #ifndef AE_NO_TRAIN
     AE__K(mul), AE__K(act_grad), AE__K(loss), AE__K(loss_grad), AE__K(update), AE__K(clamp)
 #endif
@@ -2852,7 +3010,9 @@ static const ae_kernels AE__K(table) = {
 #undef AE__ADD64
 #undef AE__BITS
 #undef AE__DIV
+#undef AE__EVEN
 #undef AE__EVEN64
+#undef AE__EVERY2
 #undef AE__FIRST
 #undef AE__FLOAT
 #undef AE__FMA
@@ -2885,8 +3045,10 @@ static const ae_kernels AE__K(table) = {
 #undef AE__NAME
 #undef AE__NR
 #undef AE__NV
+#undef AE__ODD
 #undef AE__PAIR_HIGH
 #undef AE__PAIR_LOW
+#undef AE__QUARTERS
 #undef AE__SAR
 #undef AE__SELECT
 #undef AE__SET1
@@ -2898,6 +3060,9 @@ static const ae_kernels AE__K(table) = {
 #undef AE__SUB
 #undef AE__SUFFIX
 #undef AE__TO_INT
+#undef AE__TWICE_FROM
+#undef AE__TWICE_HIGH
+#undef AE__TWICE_LOW
 #undef AE__V
 #undef AE__VN
 #undef AE__ZIP_HIGH
@@ -3847,34 +4012,39 @@ AE__INLINE int32_t ae__larger(const float *x, int32_t best, int32_t at)
     return best + ((at - best) & -better);
 }
 
-typedef struct ae__max_pool {
+// What the layers with a window hand to the planes.
+typedef struct ae__pooling {
     ae_pool g;
+    const ae_kernels *kernels;
     int32_t *index;
-} ae__max_pool;
+    int usual;                  // windows of 2 x 2, side by side, nothing between: has kernels
+} ae__pooling;
+
+static ae__pooling ae__pooling_of(const ae_exec *e, const ae_pool *g, int32_t *index)
+{
+    ae__pooling t = {*g, ae__kernels_of(e), index, 0};
+    t.usual = g->kernel_h == 2 && g->kernel_w == 2 && g->stride_h == 2 && g->stride_w == 2 &&
+              g->pad_h == 0 && g->pad_w == 0 && g->dilation_h <= 1 && g->dilation_w <= 1;
+    return t;
+}
 
 static void ae__max_pool_plane(const ae__plane *p, const void *arg)
 {
-    const ae_pool *g = &((const ae__max_pool *)arg)->g;
-    int32_t *index = ((const ae__max_pool *)arg)->index, W = p->in_w;
-    const float *x = p->in;
-    if (index) index += p->k * p->out_size;
-    int usual = g->kernel_h == 2 && g->kernel_w == 2 && g->stride_h == 2 && g->stride_w == 2 &&
-                g->pad_h == 0 && g->pad_w == 0 && g->dilation_h == 1 && g->dilation_w == 1;
+    const ae__pooling *t = (const ae__pooling *)arg;
+    const ae_pool *g = &t->g;
+    int32_t *index = t->index ? t->index + p->k * p->out_size : NULL, W = p->in_w;
+    if (t->usual) {
+        t->kernels->max_pool(p->out, index, p->in, p->out_h, p->out_w, W);
+        return;
+    }
     for (int i = 0, k = 0; i < p->out_h; i++)
         for (int j = 0; j < p->out_w; j++, k++) {
-            int32_t best;
-            if (usual) {                // several times as fast as the loops
-                int32_t at = 2 * (i * W + j);
-                best = ae__larger(x, ae__larger(x, at, at + 1),
-                                  ae__larger(x, at + W, at + W + 1));
-            } else {
-                ae__window w = ae__window_of(g, g->dilation_h, g->dilation_w, p->in_h, W, i, j);
-                best = w.row * W + w.column;
-                for (int row = w.row; row < w.row_end; row += g->dilation_h)
-                    for (int at = w.column; at < w.column_end; at += g->dilation_w)
-                        best = ae__larger(x, best, row * W + at);
-            }
-            p->out[k] = x[best];
+            ae__window w = ae__window_of(g, g->dilation_h, g->dilation_w, p->in_h, W, i, j);
+            int32_t best = w.row * W + w.column;
+            for (int row = w.row; row < w.row_end; row += g->dilation_h)
+                for (int at = w.column; at < w.column_end; at += g->dilation_w)
+                    best = ae__larger(p->in, best, row * W + at);
+            p->out[k] = p->in[best];
             if (index) index[k] = best;
         }
 }
@@ -3884,7 +4054,7 @@ AE_API void ae_max_pool2d_forward(const ae_exec *e, float *y, int32_t *index, co
 {
     int OH = ae_conv_size(H, g->kernel_h, g->stride_h, g->pad_h, g->dilation_h);
     int OW = ae_conv_size(W, g->kernel_w, g->stride_w, g->pad_w, g->dilation_w);
-    ae__max_pool t = {*g, index};
+    ae__pooling t = ae__pooling_of(e, g, index);
     ae__planes(e, ae__max_pool_plane, &t, y, OH, OW, x, H, W, B, C);
 }
 
@@ -3939,10 +4109,15 @@ AE_API void ae_max_unpool2d_backward(const ae_exec *e, float *dx, const float *d
 
 static void ae__avg_pool_plane(const ae__plane *p, const void *arg)
 {
+    const ae__pooling *t = (const ae__pooling *)arg;
     float *y = p->out;
+    if (t->usual) {
+        t->kernels->sum_pool(y, p->in, 0.25f, p->out_h, p->out_w, p->in_w);
+        return;
+    }
     for (int i = 0; i < p->out_h; i++)
         for (int j = 0; j < p->out_w; j++) {
-            ae__window w = ae__window_of((const ae_pool *)arg, 1, 1, p->in_h, p->in_w, i, j);
+            ae__window w = ae__window_of(&t->g, 1, 1, p->in_h, p->in_w, i, j);
             double sum = 0;
             for (int row = w.row; row < w.row_end; row++)
                 for (int column = w.column; column < w.column_end; column++)
@@ -3956,17 +4131,23 @@ AE_API void ae_avg_pool2d_forward(const ae_exec *e, float *y, const float *x, co
 {
     int OH = ae_conv_size(H, g->kernel_h, g->stride_h, g->pad_h, 1);
     int OW = ae_conv_size(W, g->kernel_w, g->stride_w, g->pad_w, 1);
-    ae__planes(e, ae__avg_pool_plane, g, y, OH, OW, x, H, W, B, C);
+    ae__pooling t = ae__pooling_of(e, g, NULL);
+    ae__planes(e, ae__avg_pool_plane, &t, y, OH, OW, x, H, W, B, C);
 }
 
 #ifndef AE_NO_TRAIN
 static void ae__avg_pool_grad_plane(const ae__plane *p, const void *arg)
 {
+    const ae__pooling *t = (const ae__pooling *)arg;
     const float *dy = p->in;
+    if (t->usual && p->out_h == 2 * p->in_h && p->out_w == 2 * p->in_w) {
+        t->kernels->twice(p->out, dy, 0.25f, p->in_h, p->in_w);
+        return;
+    }
     memset(p->out, 0, p->out_size * sizeof *p->out);
     for (int i = 0; i < p->in_h; i++)
         for (int j = 0; j < p->in_w; j++) {
-            ae__window w = ae__window_of((const ae_pool *)arg, 1, 1, p->out_h, p->out_w, i, j);
+            ae__window w = ae__window_of(&t->g, 1, 1, p->out_h, p->out_w, i, j);
             float share = (float)((double)*dy++ * w.scale);
             for (int row = w.row; row < w.row_end; row++)
                 for (int column = w.column; column < w.column_end; column++)
@@ -3979,7 +4160,8 @@ AE_API void ae_avg_pool2d_backward(const ae_exec *e, float *dx, const float *dy,
 {
     int OH = ae_conv_size(H, g->kernel_h, g->stride_h, g->pad_h, 1);
     int OW = ae_conv_size(W, g->kernel_w, g->stride_w, g->pad_w, 1);
-    ae__planes(e, ae__avg_pool_grad_plane, g, dx, H, W, dy, OH, OW, B, C);
+    ae__pooling t = ae__pooling_of(e, g, NULL);
+    ae__planes(e, ae__avg_pool_grad_plane, &t, dx, H, W, dy, OH, OW, B, C);
 }
 #endif
 
@@ -4031,22 +4213,17 @@ static void ae__upsample_plane(const ae__plane *p, const void *arg)
 // Nearest at twice the size, which is what decoders do.
 static void ae__twice_plane(const ae__plane *p, const void *arg)
 {
-    const float *x = p->in;
-    size_t OW = 2 * (size_t)p->in_w;
-    (void)arg;
-    for (float *y = p->out; x < p->in + p->in_size; y += 2 * OW) {
-        for (size_t j = 0; j < OW; j += 2)
-            y[j] = y[j + 1] = *x++;
-        memcpy(y + OW, y, OW * sizeof *y);
-    }
+    ((const ae_kernels *)arg)->twice(p->out, p->in, 1.0f, p->in_h, p->in_w);
 }
 
 AE_API void ae_upsample2d_forward(const ae_exec *e, float *y, const float *x,
                                   ae_upsample_kind kind, int B, int C, int H, int W, int OH,
                                   int OW)
 {
-    int twice = kind == AE_NEAREST && OH == 2 * H && OW == 2 * W;
-    ae__planes(e, twice ? ae__twice_plane : ae__upsample_plane, &kind, y, OH, OW, x, H, W, B, C);
+    if (kind == AE_NEAREST && OH == 2 * H && OW == 2 * W)
+        ae__planes(e, ae__twice_plane, ae__kernels_of(e), y, OH, OW, x, H, W, B, C);
+    else
+        ae__planes(e, ae__upsample_plane, &kind, y, OH, OW, x, H, W, B, C);
 }
 
 #ifndef AE_NO_TRAIN
@@ -4083,21 +4260,17 @@ static void ae__upsample_grad_plane(const ae__plane *p, const void *arg)
 
 static void ae__twice_grad_plane(const ae__plane *p, const void *arg)
 {
-    const float *dy = p->in;
-    size_t OW = (size_t)p->in_w;
-    (void)arg;
-    for (float *dx = p->out; dx < p->out + p->out_size; dy += OW)
-        for (size_t j = 0; j < OW; j += 2, dy += 2)
-            *dx++ = (dy[0] + dy[1]) + (dy[OW] + dy[OW + 1]);
+    ((const ae_kernels *)arg)->sum_pool(p->out, p->in, 1.0f, p->out_h, p->out_w, p->in_w);
 }
 
 AE_API void ae_upsample2d_backward(const ae_exec *e, float *dx, const float *dy,
                                    ae_upsample_kind kind, int B, int C, int H, int W, int OH,
                                    int OW)
 {
-    int twice = kind == AE_NEAREST && OH == 2 * H && OW == 2 * W;
-    ae__planes(e, twice ? ae__twice_grad_plane : ae__upsample_grad_plane, &kind, dx, H, W, dy, OH,
-               OW, B, C);
+    if (kind == AE_NEAREST && OH == 2 * H && OW == 2 * W)
+        ae__planes(e, ae__twice_grad_plane, ae__kernels_of(e), dx, H, W, dy, OH, OW, B, C);
+    else
+        ae__planes(e, ae__upsample_grad_plane, &kind, dx, H, W, dy, OH, OW, B, C);
 }
 #endif
 
