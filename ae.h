@@ -1100,6 +1100,9 @@ AE_API ae_status ae_png_write(ae_arena *arena, const char *path, ae_image img);
 #ifdef __FAST_MATH__
 #if defined(__clang__)
 #pragma float_control(precise, on, push)
+#if defined(__x86_64__) || defined(__i386__)
+#pragma float_control(except, on)   /* or roots are estimates all the same */
+#endif
 #elif defined(__GNUC__)
 #pragma GCC push_options
 #pragma GCC optimize("no-fast-math")
@@ -1490,99 +1493,6 @@ static void ae__random_block(uint32_t out[4], uint64_t block, ae_random r)
     ae_philox(out, counter, key);
 }
 
-#define AE__DRAW 32                                 // elements drawn at a time: eight blocks
-
-static void ae__unit(float *out, const uint32_t *bits)          // [0, 1): 24 bits
-{
-    for (int i = 0; i < AE__DRAW; i++)
-        out[i] = (float)(int32_t)(bits[i] >> 8) * (1.0f / 16777216.0f);
-}
-
-// ln x for x in (0, 1]: x = 2^e (1 + f), 1 + f in sqrt(1/2) ... sqrt(2), and a polynomial in f.
-AE__INLINE float ae__log_unit(float x)
-{
-    int32_t bits, e;
-    float f;
-    memcpy(&bits, &x, sizeof bits);
-    e = (bits - 0x3f3504f3) >> 23;
-    bits -= e * (1 << 23);
-    memcpy(&f, &bits, sizeof f);
-    f -= 1.0f;
-    float p = 6.972518563e-02f;                     // (ln(1 + f) - f + f^2/2) / f^3
-    p = p * f - 1.148121208e-01f;
-    p = p * f + 1.168578491e-01f;
-    p = p * f - 1.242552325e-01f;
-    p = p * f + 1.424900740e-01f;
-    p = p * f - 1.666780710e-01f;
-    p = p * f + 2.000071704e-01f;
-    p = p * f - 2.499999702e-01f;
-    p = p * f + 3.333333135e-01f;
-    float n = (float)e, f2 = f * f;
-    p = f * f2 * p - n * 2.12194440e-4f - 0.5f * f2;
-    return n * 0.693359375f + (f + p);              // ln 2 in two parts
-}
-
-// Cosine and sine of u turns, u in [0, 1): the nearest quarter, and what is left of it.
-AE__INLINE void ae__turn(float u, float *cosine, float *sine)
-{
-    int32_t quarter = (int32_t)(4.0f * u + 0.5f), bits[2];
-    float r = 4.0f * u - (float)quarter, z = r * r;
-    float pair[2];
-    float s = r * (1.570796322f +
-                   z * (-0.6459634777f + z * (0.07968021765f - z * 0.004602149213f)));
-    float c = 1.0f + z * (-1.233700549f +
-                          z * (0.2536694104f + z * (-0.02086152834f + z * 0.0009067398984f)));
-    pair[0] = quarter & 1 ? s : c;
-    pair[1] = quarter & 1 ? c : s;
-    memcpy(bits, pair, sizeof bits);
-    bits[0] ^= (int32_t)((uint32_t)((quarter + 1) & 2) << 30);
-    bits[1] ^= (int32_t)((uint32_t)(quarter & 2) << 30);
-    memcpy(cosine, &bits[0], sizeof *cosine);
-    memcpy(sine, &bits[1], sizeof *sine);
-}
-
-// Box & Muller 1958: two uniforms become two independent normals.
-static void ae__normals(float *out, const uint32_t *bits)
-{
-    enum { PAIRS = AE__DRAW / 2 };
-    float u[AE__DRAW], radius[PAIRS], cosine[PAIRS], sine[PAIRS];
-    ae__unit(u, bits);
-    for (int i = 0; i < PAIRS; i++)                 // (0, 1]: its logarithm is finite
-        radius[i] = -2.0f * ae__log_unit(u[2 * i] + 1.0f / 16777216.0f);
-    for (int i = 0; i < PAIRS; i++)
-        ae__turn(u[2 * i + 1], &cosine[i], &sine[i]);
-    for (int i = 0; i < PAIRS; i++) {
-        float scale = sqrtf(radius[i]);
-        out[2 * i] = scale * cosine[i];
-        out[2 * i + 1] = scale * sine[i];
-    }
-}
-
-static void ae__random_fill(float *x, size_t n, size_t first, ae_random r,
-                            void (*draw)(float *out, const uint32_t *bits))
-{
-    uint32_t bits[AE__DRAW];
-    float drawn[AE__DRAW];
-    for (size_t i = 0; i < n;) {
-        size_t at = first + i, lane = at % 4, take = ae__min(AE__DRAW - lane, n - i);
-        for (size_t block = 0; block < AE__DRAW / 4; block++)
-            ae__random_block(bits + 4 * block, at / 4 + block, r);
-        draw(drawn, bits);
-        memcpy(x + i, drawn + lane, take * sizeof *x);
-        i += take;
-    }
-}
-
-AE_API void ae_random_uniform(float *x, size_t n, size_t first, ae_random r)
-{
-    ae__random_fill(x, n, first, r, ae__unit);
-}
-
-AE_API void ae_random_normal(float *x, size_t n, size_t first, ae_random r)
-{
-    ae__random_fill(x, n, first, r, ae__normals);
-}
-
 // A Feistel network is a bijection whatever its round function: the halves of the number take
 // turns being mixed into each other. Numbers beyond n walk on until they fall inside.
 AE_API uint64_t ae_random_permute(uint64_t i, uint64_t n, ae_random r)
@@ -1625,6 +1535,20 @@ typedef struct ae__spot {      /* where a convolution finds row p of its two fac
     ptrdiff_t a, b;
 } ae__spot;
 
+enum { AE__DROPOUT, AE__GAUSSIAN, AE__MASKING, AE__SALT_PEPPER, AE__NOISES };
+
+typedef struct ae__noise {      /* what noise does; n, first and piece count draws, of one group
+                                   of elements each                                             */
+    int kind;                   /* AE__DROPOUT, ...                                             */
+    float a;                    /* probability or deviation                                     */
+    float low, high;
+    float *y, *mask;            /* mask may be NULL                                             */
+    const float *x;
+    size_t group, first, n, piece;
+    ae_random r;
+    const struct ae_kernels *kernels;
+} ae__noise;
+
 /* Each kernel runs on one thread; callers split the work. y may be an input wherever the sizes are
    the same. What is computed for an element does not depend on where it lies. */
 struct ae_kernels {
@@ -1652,7 +1576,18 @@ struct ae_kernels {
                   ptrdiff_t from_pitch, int from_step, int lines, int n, float start, int add);
     void (*conv)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars, const float *b,
                  const ae__spot *at, int m, int n, int k, int add);
+    /* Elements 4 block ... of a sequence: uniform, or normal. x (n rounded up to AE__DRAW) */
+    void (*random)(float *x, size_t n, uint64_t block, ae_random r, int normal);
+    /* What one draw each makes of x. mask may be NULL. */
+    void (*noise)(float *y, float *mask, const float *x, const float *draw, const ae__noise *t,
+                  size_t n);
+    /* Windows of 2 x 2, side by side: y (h,w) is the largest of each, index (or NULL) where; or the
+       sum times a. x (2 h or more, W). And each x (h,w) times a to all of a window: y (2 h,2 w). */
+    void (*max_pool)(float *y, int32_t *index, const float *x, int h, int w, int W);
+    void (*sum_pool)(float *y, const float *x, float a, int h, int w, int W);
+    void (*twice)(float *y, const float *x, float a, int h, int w);
 #ifndef AE_NO_TRAIN
+    void (*mul)(float *y, const float *a, const float *b, size_t n);
     void (*act_grad)(float *dx, const float *dy, const float *x, const float *y, int act, float a,
                      size_t n);
     /* The sum of the terms. BCE: *bad |= 1 when a target or a probability is outside [0,1]. */
@@ -1675,6 +1610,7 @@ struct ae_kernels {
 #define AE__GEMM_MIN 8704       /* floats: a panel of B, AE__GEMM_K x 32, and a tile of C       */
 #define AE__GEMM_FEW 64         /* rows of A below which B is not worth a copy                  */
 #define AE__SUM_BLOCK 256       /* terms summed in float; such sums are added in double         */
+#define AE__DRAW 32             /* elements of a sequence that kernels draw at a time           */
 
 #define AE__PASTE_(a, b) ae__##a##_##b
 #define AE__PASTE(a, b) AE__PASTE_(a, b)
@@ -1708,6 +1644,24 @@ static AE__UNUSED const float ae__even[16] = {
 #if defined(__FMA__) || defined(__aarch64__)
 #define AE__FUSED
 #endif
+
+// Makes a product a value of its own: GCC would fuse it with the sum that follows.
+#if defined(AE__X86) && defined(__GNUC__)
+#define AE__ROUND(v) __asm__("" : "+v"(v))
+#elif defined(AE__NEON) && defined(__GNUC__)
+#define AE__ROUND(v) __asm__("" : "+w"(v))
+#else
+#define AE__ROUND(v) (void)(v)
+#endif
+
+// Every kind of one of these, for a switch that hands it on as a constant: the loop inside is then
+// compiled for each kind, and neither asks which it is nor loads what it does not need.
+#define AE__ACTS(X) \
+    X(AE_ACT_IDENTITY) X(AE_ACT_RELU) X(AE_ACT_LEAKY_RELU) X(AE_ACT_ELU) X(AE_ACT_GELU) \
+    X(AE_ACT_GELU_TANH) X(AE_ACT_SILU) X(AE_ACT_SOFTPLUS) X(AE_ACT_SIGMOID) X(AE_ACT_TANH)
+#define AE__LOSSES(X) \
+    X(AE_LOSS_MSE) X(AE_LOSS_L1) X(AE_LOSS_HUBER) X(AE_LOSS_SMOOTH_L1) X(AE_LOSS_BCE) \
+    X(AE_LOSS_BCE_LOGITS)
 
 // The header includes itself once per instruction set; see "the text of the kernels" below.
 #ifndef AE_HEADER_FILENAME
@@ -1814,8 +1768,15 @@ static AE__UNUSED const float ae__even[16] = {
 #define AE__ISET1(x) (x)
 #define AE__IADD(a, b) ((int32_t)((uint32_t)(a) + (uint32_t)(b)))
 #define AE__ISUB(a, b) ((int32_t)((uint32_t)(a) - (uint32_t)(b)))
-#define AE__SHL23(i) ((int32_t)((uint32_t)(i) << 23))
-#define AE__SHR23(i) ((i) >> 23)
+#define AE__IAND(a, b) ((a) & (b))
+#define AE__IXOR(a, b) ((a) ^ (b))
+#define AE__SHL(i, n) ((int32_t)((uint32_t)(i) << (n)))
+#define AE__SHR(i, n) ((int32_t)((uint32_t)(i) >> (n)))
+#define AE__SAR(i, n) ((i) >> (n))
+#define AE__EVEN(a, b) (a)
+#define AE__ODD(a, b) (b)
+#define AE__TWICE_LOW(v) (v)
+#define AE__TWICE_HIGH(v) (v)
 #define AE__TO_INT(v) ae__to_int(v)
 #define AE__FROM_INT(i) ((float)(i))
 AE__INLINE int32_t ae__bits(float x) { int32_t i; memcpy(&i, &x, 4); return i; }
@@ -1861,8 +1822,22 @@ AE__INLINE int32_t ae__to_int(float x)
 #define AE__ISET1(x) _mm_set1_epi32(x)
 #define AE__IADD(a, b) _mm_add_epi32(a, b)
 #define AE__ISUB(a, b) _mm_sub_epi32(a, b)
-#define AE__SHL23(i) _mm_slli_epi32(i, 23)
-#define AE__SHR23(i) _mm_srai_epi32(i, 23)
+#define AE__ILOAD(p) _mm_loadu_si128((const __m128i *)(p))
+#define AE__IAND(a, b) _mm_and_si128(a, b)
+#define AE__IXOR(a, b) _mm_xor_si128(a, b)
+#define AE__IXOR3(a, b, c) _mm_xor_si128(_mm_xor_si128(a, b), c)
+#define AE__SHL(i, n) _mm_slli_epi32(i, n)
+#define AE__SHR(i, n) _mm_srli_epi32(i, n)
+#define AE__SAR(i, n) _mm_srai_epi32(i, n)
+#define AE__ADD64(a, b) _mm_add_epi64(a, b)
+#define AE__MUL64(a, b) _mm_mul_epu32(a, b)
+#define AE__HIGH64(i) _mm_srli_epi64(i, 32)
+#define AE__MERGE64(a, b) \
+    _mm_unpacklo_epi32(_mm_shuffle_epi32(a, 0x08), _mm_shuffle_epi32(b, 0x08))
+#define AE__EVEN(a, b) _mm_shuffle_ps(a, b, 0x88)
+#define AE__ODD(a, b) _mm_shuffle_ps(a, b, 0xdd)
+#define AE__TWICE_LOW(v) _mm_unpacklo_ps(v, v)
+#define AE__TWICE_HIGH(v) _mm_unpackhi_ps(v, v)
 #define AE__TO_INT(v) _mm_cvtps_epi32(v)
 #define AE__FROM_INT(i) _mm_cvtepi32_ps(i)
 #define AE__LOAD4(p, s) _mm_loadu_ps(p)
@@ -1870,9 +1845,6 @@ AE__INLINE int32_t ae__to_int(float x)
 #define AE__ZIP_HIGH(a, b) _mm_unpackhi_ps(a, b)
 #define AE__PAIR_LOW(a, b) _mm_shuffle_ps(a, b, 0x44)
 #define AE__PAIR_HIGH(a, b) _mm_shuffle_ps(a, b, 0xee)
-#define AE__EVENS(a, b) _mm_shuffle_ps(a, b, 0x88)
-#define AE__TWICE_LOW(v) _mm_unpacklo_ps(v, v)
-#define AE__TWICE_HIGH(v) _mm_unpackhi_ps(v, v)
 
 #elif AE__PASS == AE__PASS_NEON
 #define AE__SUFFIX neon
@@ -1904,8 +1876,23 @@ AE__INLINE int32_t ae__to_int(float x)
 #define AE__ISET1(x) vdupq_n_s32(x)
 #define AE__IADD(a, b) vaddq_s32(a, b)
 #define AE__ISUB(a, b) vsubq_s32(a, b)
-#define AE__SHL23(i) vshlq_n_s32(i, 23)
-#define AE__SHR23(i) vshrq_n_s32(i, 23)
+#define AE__ILOAD(p) vreinterpretq_s32_u64(vld1q_u64(p))
+#define AE__IAND(a, b) vandq_s32(a, b)
+#define AE__IXOR(a, b) veorq_s32(a, b)
+#define AE__IXOR3(a, b, c) veorq_s32(veorq_s32(a, b), c)
+#define AE__SHL(i, n) vshlq_n_s32(i, n)
+#define AE__SHR(i, n) vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(i), n))
+#define AE__SAR(i, n) vshrq_n_s32(i, n)
+#define AE__ADD64(a, b) \
+    vreinterpretq_s32_s64(vaddq_s64(vreinterpretq_s64_s32(a), vreinterpretq_s64_s32(b)))
+#define AE__EVEN64(i) vmovn_u64(vreinterpretq_u64_s32(i))
+#define AE__MUL64(a, b) vreinterpretq_s32_u64(vmull_u32(AE__EVEN64(a), AE__EVEN64(b)))
+#define AE__HIGH64(i) vreinterpretq_s32_u64(vshrq_n_u64(vreinterpretq_u64_s32(i), 32))
+#define AE__MERGE64(a, b) vtrn1q_s32(a, b)
+#define AE__EVEN(a, b) vuzp1q_f32(a, b)
+#define AE__ODD(a, b) vuzp2q_f32(a, b)
+#define AE__TWICE_LOW(v) vzip1q_f32(v, v)
+#define AE__TWICE_HIGH(v) vzip2q_f32(v, v)
 #define AE__TO_INT(v) vcvtnq_s32_f32(v)
 #define AE__FROM_INT(i) vcvtq_f32_s32(i)
 #define AE__LOAD4(p, s) vld1q_f32(p)
@@ -1913,9 +1900,6 @@ AE__INLINE int32_t ae__to_int(float x)
 #define AE__ZIP_HIGH(a, b) vzip2q_f32(a, b)
 #define AE__PAIR_LOW(a, b) vcombine_f32(vget_low_f32(a), vget_low_f32(b))
 #define AE__PAIR_HIGH(a, b) vcombine_f32(vget_high_f32(a), vget_high_f32(b))
-#define AE__EVENS(a, b) vuzp1q_f32(a, b)
-#define AE__TWICE_LOW(v) vzip1q_f32(v, v)
-#define AE__TWICE_HIGH(v) vzip2q_f32(v, v)
 
 #elif AE__PASS == AE__PASS_AVX2
 #define AE__SUFFIX avx2
@@ -1949,8 +1933,23 @@ AE__INLINE int32_t ae__to_int(float x)
 #define AE__ISET1(x) _mm256_set1_epi32(x)
 #define AE__IADD(a, b) _mm256_add_epi32(a, b)
 #define AE__ISUB(a, b) _mm256_sub_epi32(a, b)
-#define AE__SHL23(i) _mm256_slli_epi32(i, 23)
-#define AE__SHR23(i) _mm256_srai_epi32(i, 23)
+#define AE__ILOAD(p) _mm256_loadu_si256((const __m256i *)(p))
+#define AE__IAND(a, b) _mm256_and_si256(a, b)
+#define AE__IXOR(a, b) _mm256_xor_si256(a, b)
+#define AE__IXOR3(a, b, c) _mm256_xor_si256(_mm256_xor_si256(a, b), c)
+#define AE__SHL(i, n) _mm256_slli_epi32(i, n)
+#define AE__SHR(i, n) _mm256_srli_epi32(i, n)
+#define AE__SAR(i, n) _mm256_srai_epi32(i, n)
+#define AE__ADD64(a, b) _mm256_add_epi64(a, b)
+#define AE__MUL64(a, b) _mm256_mul_epu32(a, b)
+#define AE__HIGH64(i) _mm256_srli_epi64(i, 32)
+#define AE__MERGE64(a, b) _mm256_blend_epi32(a, _mm256_slli_epi64(b, 32), 0xaa)
+#define AE__QUARTERS(v) \
+    _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(v), 0xd8))     /* 0, 2, 1, 3 */
+#define AE__EVEN(a, b) AE__QUARTERS(_mm256_shuffle_ps(a, b, 0x88))
+#define AE__ODD(a, b) AE__QUARTERS(_mm256_shuffle_ps(a, b, 0xdd))
+#define AE__TWICE_LOW(v) _mm256_permutevar8x32_ps(v, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3))
+#define AE__TWICE_HIGH(v) _mm256_permutevar8x32_ps(v, _mm256_setr_epi32(4, 4, 5, 5, 6, 6, 7, 7))
 #define AE__TO_INT(v) _mm256_cvtps_epi32(v)
 #define AE__FROM_INT(i) _mm256_cvtepi32_ps(i)
 #define AE__LOAD4(p, s) \
@@ -1959,11 +1958,6 @@ AE__INLINE int32_t ae__to_int(float x)
 #define AE__ZIP_HIGH(a, b) _mm256_unpackhi_ps(a, b)
 #define AE__PAIR_LOW(a, b) _mm256_shuffle_ps(a, b, 0x44)
 #define AE__PAIR_HIGH(a, b) _mm256_shuffle_ps(a, b, 0xee)
-#define AE__EVENS(a, b) _mm256_castpd_ps(_mm256_permute4x64_pd( \
-    _mm256_castps_pd(_mm256_shuffle_ps(a, b, 0x88)), 0xd8))
-#define AE__TWICE_LOW(v) _mm256_permutevar8x32_ps(v, _mm256_srli_epi32(AE__LANES, 1))
-#define AE__TWICE_HIGH(v) \
-    _mm256_permutevar8x32_ps(v, AE__IADD(_mm256_srli_epi32(AE__LANES, 1), AE__ISET1(4)))
 
 #elif AE__PASS == AE__PASS_AVX512
 #define AE__SUFFIX avx512
@@ -1997,8 +1991,26 @@ AE__INLINE int32_t ae__to_int(float x)
 #define AE__ISET1(x) _mm512_set1_epi32(x)
 #define AE__IADD(a, b) _mm512_add_epi32(a, b)
 #define AE__ISUB(a, b) _mm512_sub_epi32(a, b)
-#define AE__SHL23(i) _mm512_slli_epi32(i, 23)
-#define AE__SHR23(i) _mm512_srai_epi32(i, 23)
+#define AE__ILOAD(p) _mm512_loadu_si512(p)
+#define AE__IAND(a, b) _mm512_and_si512(a, b)
+#define AE__IXOR(a, b) _mm512_xor_si512(a, b)
+#define AE__IXOR3(a, b, c) _mm512_ternarylogic_epi32(a, b, c, 0x96)
+#define AE__SHL(i, n) _mm512_slli_epi32(i, n)
+#define AE__SHR(i, n) _mm512_srli_epi32(i, n)
+#define AE__SAR(i, n) _mm512_srai_epi32(i, n)
+#define AE__ADD64(a, b) _mm512_add_epi64(a, b)
+#define AE__MUL64(a, b) _mm512_mul_epu32(a, b)
+#define AE__HIGH64(i) _mm512_srli_epi64(i, 32)
+#define AE__MERGE64(a, b) _mm512_mask_shuffle_epi32(a, 0xaaaa, b, _MM_PERM_CCAA)
+#define AE__EVERY2(i) _mm512_setr_epi32((i) + 0, (i) + 2, (i) + 4, (i) + 6, (i) + 8, (i) + 10, \
+    (i) + 12, (i) + 14, (i) + 16, (i) + 18, (i) + 20, (i) + 22, (i) + 24, (i) + 26, (i) + 28, \
+    (i) + 30)
+#define AE__EVEN(a, b) _mm512_permutex2var_ps(a, AE__EVERY2(0), b)
+#define AE__ODD(a, b) _mm512_permutex2var_ps(a, AE__EVERY2(1), b)
+#define AE__TWICE_FROM(i) _mm512_setr_epi32((i), (i), (i) + 1, (i) + 1, (i) + 2, (i) + 2, (i) + 3, \
+    (i) + 3, (i) + 4, (i) + 4, (i) + 5, (i) + 5, (i) + 6, (i) + 6, (i) + 7, (i) + 7)
+#define AE__TWICE_LOW(v) _mm512_permutexvar_ps(AE__TWICE_FROM(0), v)
+#define AE__TWICE_HIGH(v) _mm512_permutexvar_ps(AE__TWICE_FROM(8), v)
 #define AE__TO_INT(v) _mm512_cvtps_epi32(v)
 #define AE__FROM_INT(i) _mm512_cvtepi32_ps(i)
 #define AE__HALF4(p, s) \
@@ -2009,10 +2021,6 @@ AE__INLINE int32_t ae__to_int(float x)
 #define AE__ZIP_HIGH(a, b) _mm512_unpackhi_ps(a, b)
 #define AE__PAIR_LOW(a, b) _mm512_shuffle_ps(a, b, 0x44)
 #define AE__PAIR_HIGH(a, b) _mm512_shuffle_ps(a, b, 0xee)
-#define AE__EVENS(a, b) _mm512_permutex2var_ps(a, AE__IADD(AE__LANES, AE__LANES), b)
-#define AE__TWICE_LOW(v) _mm512_permutexvar_ps(_mm512_srli_epi32(AE__LANES, 1), v)
-#define AE__TWICE_HIGH(v) \
-    _mm512_permutexvar_ps(AE__IADD(_mm512_srli_epi32(AE__LANES, 1), AE__ISET1(8)), v)
 #endif
 
 #define AE__NR (AE__NV * AE__VN)
@@ -2021,7 +2029,6 @@ AE__INLINE int32_t ae__to_int(float x)
 // The lanes below k. Comparisons are false for NaN; MIN and MAX hand on a NaN in their second
 // argument, which is therefore the variable one below.
 #define AE__FIRST(k) AE__GT(AE__SET1((float)(k)), AE__LOADU(ae__lanes))
-#define AE__LANES AE__TO_INT(AE__LOADU(ae__lanes))
 
 #ifndef AE__LOADK
 #define AE__LOADK(p, k) AE__K(load_part)(p, k)
@@ -2329,7 +2336,7 @@ AE__INLINE void AE__K(pick)(float *to, const float *from, int n, AE__V start, in
         const AE__V x = AE__K(load)(from + 2 * j, span);
         const AE__V y = span > AE__VN ? AE__K(load)(from + 2 * j + AE__VN, span - AE__VN) : x;
         const AE__V old = add ? AE__K(load)(to + j, left) : start;
-        AE__K(store)(to + j, AE__ADD(old, AE__EVENS(x, y)), left);
+        AE__K(store)(to + j, AE__ADD(old, AE__EVEN(x, y)), left);
     }
 }
 
@@ -2575,7 +2582,7 @@ static double AE__K(plane_sum)(const float *x, size_t stride, size_t planes, siz
 // 2^n for a whole n in -126 ... 127.
 AE__INLINE AE__V AE__K(pow2)(AE__V n)
 {
-    return AE__FLOAT(AE__SHL23(AE__IADD(AE__TO_INT(n), AE__ISET1(127))));
+    return AE__FLOAT(AE__SHL(AE__IADD(AE__TO_INT(n), AE__ISET1(127)), 23));
 }
 
 // e^x = 2^n (1 + q): returns q = e^r - 1 with x = n ln 2 + r, |r| <= ln 2 / 2. |x| < 1000.
@@ -2621,30 +2628,40 @@ AE__INLINE AE__V AE__K(expm1)(AE__V x)
 AE__INLINE AE__V AE__K(log_split)(AE__V x, AE__V *e)
 {
     const AE__I bits = AE__BITS(x);
-    const AE__I exponent = AE__SHR23(AE__ISUB(bits, AE__ISET1(0x3f3504f3)));
+    const AE__I exponent = AE__SAR(AE__ISUB(bits, AE__ISET1(0x3f3504f3)), 23);
     *e = AE__FROM_INT(exponent);
-    return AE__SUB(AE__FLOAT(AE__ISUB(bits, AE__SHL23(exponent))), AE__SET1(1.0f));
+    return AE__SUB(AE__FLOAT(AE__ISUB(bits, AE__SHL(exponent, 23))), AE__SET1(1.0f));
+}
+
+// a b + c, fused or, where the result must be the same on every processor, rounded twice.
+AE__INLINE AE__V AE__K(mul_add)(AE__V a, AE__V b, AE__V c, int same)
+{
+    if (!same) return AE__FMA(a, b, c);
+    AE__V product = AE__MUL(a, b);
+    AE__ROUND(product);
+    return AE__ADD(product, c);
 }
 
 // e ln 2 + ln(1 + f), |f| < 0.42.
-AE__INLINE AE__V AE__K(log_join)(AE__V e, AE__V f)
+AE__INLINE AE__V AE__K(log_join)(AE__V e, AE__V f, int same)
 {
     const AE__V f2 = AE__MUL(f, f);
     // (ln(1 + f) - f + f^2/2) / f^3
     AE__V p = AE__SET1(6.972518563e-02f);
-    p = AE__FMA(p, f, AE__SET1(-1.148121208e-01f));
-    p = AE__FMA(p, f, AE__SET1(1.168578491e-01f));
-    p = AE__FMA(p, f, AE__SET1(-1.242552325e-01f));
-    p = AE__FMA(p, f, AE__SET1(1.424900740e-01f));
-    p = AE__FMA(p, f, AE__SET1(-1.666780710e-01f));
-    p = AE__FMA(p, f, AE__SET1(2.000071704e-01f));
-    p = AE__FMA(p, f, AE__SET1(-2.499999702e-01f));
-    p = AE__FMA(p, f, AE__SET1(3.333333135e-01f));
+    p = AE__K(mul_add)(p, f, AE__SET1(-1.148121208e-01f), same);
+    p = AE__K(mul_add)(p, f, AE__SET1(1.168578491e-01f), same);
+    p = AE__K(mul_add)(p, f, AE__SET1(-1.242552325e-01f), same);
+    p = AE__K(mul_add)(p, f, AE__SET1(1.424900740e-01f), same);
+    p = AE__K(mul_add)(p, f, AE__SET1(-1.666780710e-01f), same);
+    p = AE__K(mul_add)(p, f, AE__SET1(2.000071704e-01f), same);
+    p = AE__K(mul_add)(p, f, AE__SET1(-2.499999702e-01f), same);
+    p = AE__K(mul_add)(p, f, AE__SET1(3.333333135e-01f), same);
     AE__V y = AE__MUL(AE__MUL(f, f2), p);
-    y = AE__FMA(e, AE__SET1(-2.12194440e-4f), y);
-    y = AE__FMA(f2, AE__SET1(-0.5f), y);
+    if (same) AE__ROUND(y);
+    y = AE__K(mul_add)(e, AE__SET1(-2.12194440e-4f), y, same);
+    y = AE__K(mul_add)(f2, AE__SET1(-0.5f), y, same);
     y = AE__ADD(f, y);
-    return AE__FMA(e, AE__SET1(0.693359375f), y);
+    return AE__K(mul_add)(e, AE__SET1(0.693359375f), y, same);
 }
 
 // ln(1 + x) for x > -1; where 1 + x would lose x, x is f.
@@ -2654,7 +2671,7 @@ AE__INLINE AE__V AE__K(log1p)(AE__V x)
     const AE__V zero = AE__SET1(0.0f);
     const AE__V f = AE__K(log_split)(AE__ADD(AE__SET1(1.0f), x), &e);
     const AE__M small = AE__GT(AE__SET1(0.29f), AE__ABS(x));
-    return AE__K(log_join)(AE__SELECT(small, zero, e), AE__SELECT(small, x, f));
+    return AE__K(log_join)(AE__SELECT(small, zero, e), AE__SELECT(small, x, f), 0);
 }
 
 // 1 / (1 + e^-x)
@@ -2727,11 +2744,20 @@ AE__INLINE AE__V AE__K(act_of)(AE__V x, int act, AE__V a)
     }
 }
 
+AE__INLINE void AE__K(act_loop)(float *y, const float *x, int act, float a, size_t n)
+{
+    for (size_t i = 0; i < n; i += AE__VN) {
+        const AE__V v = AE__K(act_of)(AE__K(load)(x + i, n - i), act, AE__SET1(a));
+        AE__K(store)(y + i, v, n - i);
+    }
+}
+
 static void AE__K(act)(float *y, const float *x, int act, float a, size_t n)
 {
-    const AE__V va = AE__SET1(a);
-    for (size_t i = 0; i < n; i += AE__VN) {
-        AE__K(store)(y + i, AE__K(act_of)(AE__K(load)(x + i, n - i), act, va), n - i);
+    switch (act) {
+#define AE__CASE(kind) case kind: AE__K(act_loop)(y, x, kind, a, n); break;
+    AE__ACTS(AE__CASE)
+#undef AE__CASE
     }
 }
 
@@ -2820,7 +2846,229 @@ static void AE__K(column_sum)(float *y, const float *x, size_t ldx, int rows, in
     }
 }
 
+/* ---- random numbers ---- the same on every processor: nothing is fused */
+
+// The words of the next blocks, AE__VN / 2 of them but at least one: words 0 and 2 of each go to
+// even, 1 and 3 to odd. In the order of zipping these two: see AE__K(random).
+#if AE__VN == 1
+AE__INLINE void AE__K(words)(int32_t *even, int32_t *odd, uint64_t block, ae_random r)
+{
+    uint32_t word[4];
+    ae__random_block(word, block, r);
+    even[0] = (int32_t)word[0];
+    odd[0] = (int32_t)word[1];
+    even[1] = (int32_t)word[2];
+    odd[1] = (int32_t)word[3];
+}
+#else
+// ae_philox, a block in each 64 bits: of the counter words the low halves count.
+AE__INLINE void AE__K(words)(AE__I *even, AE__I *odd, AE__I block, ae_random r)
+{
+    AE__I c0 = block, c1 = AE__ISET1((int32_t)r.stream), c2 = AE__ISET1((int32_t)r.step);
+    AE__I c3 = AE__IXOR(AE__ISET1((int32_t)(r.step >> 32)),
+                        AE__MUL64(AE__HIGH64(block), AE__ISET1((int32_t)0x9E3779B9u)));
+    uint32_t k0 = (uint32_t)r.seed, k1 = (uint32_t)(r.seed >> 32);
+    AE__UNROLL
+    for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
+        const AE__I a = AE__MUL64(c0, AE__ISET1((int32_t)0xD2511F53u));
+        const AE__I b = AE__MUL64(c2, AE__ISET1((int32_t)0xCD9E8D57u));
+        c0 = AE__IXOR3(AE__HIGH64(b), c1, AE__ISET1((int32_t)k0));
+        c2 = AE__IXOR3(AE__HIGH64(a), c3, AE__ISET1((int32_t)k1));
+        c1 = b;
+        c3 = a;
+    }
+    *even = AE__MERGE64(c0, c2);
+    *odd = AE__MERGE64(c1, c3);
+}
+#endif
+
+// 24 bits to [0, 1).
+AE__INLINE AE__V AE__K(unit)(AE__I bits)
+{
+    return AE__MUL(AE__FROM_INT(AE__SHR(bits, 8)), AE__SET1(1.0f / 16777216.0f));
+}
+
+// Box & Muller 1958: two uniforms become two independent normals.
+AE__INLINE void AE__K(normals)(AE__I even, AE__I odd, AE__V *first, AE__V *second)
+{
+    AE__V e;
+    // The radius, of a uniform in (0, 1]: its logarithm is finite.
+    const AE__V f = AE__K(log_split)(AE__ADD(AE__K(unit)(even), AE__SET1(1.0f / 16777216.0f)), &e);
+    const AE__V radius = AE__SQRT(AE__MUL(AE__SET1(-2.0f), AE__K(log_join)(e, f, 1)));
+    // Cosine and sine of a uniform of turns: the nearest quarter, and what is left of it.
+    const AE__I twice = AE__SHL(AE__SHR(odd, 8), 1);
+    const AE__I quarter = AE__SAR(AE__IADD(twice, AE__ISET1(1 << 22)), 23);
+    const AE__V left = AE__MUL(AE__FROM_INT(AE__ISUB(twice, AE__SHL(quarter, 23))),
+                               AE__SET1(1.0f / 8388608.0f));
+    const AE__V z = AE__MUL(left, left);
+    AE__V s = AE__SET1(-0.004602149213f), c = AE__SET1(0.0009067398984f);
+    s = AE__K(mul_add)(z, s, AE__SET1(0.07968021765f), 1);
+    s = AE__K(mul_add)(z, s, AE__SET1(-0.6459634777f), 1);
+    s = AE__MUL(left, AE__K(mul_add)(z, s, AE__SET1(1.570796322f), 1));
+    c = AE__K(mul_add)(z, c, AE__SET1(-0.02086152834f), 1);
+    c = AE__K(mul_add)(z, c, AE__SET1(0.2536694104f), 1);
+    c = AE__K(mul_add)(z, c, AE__SET1(-1.233700549f), 1);
+    c = AE__K(mul_add)(z, c, AE__SET1(1.0f), 1);
+    const AE__M swap = AE__GT(AE__FROM_INT(AE__IAND(quarter, AE__ISET1(1))), AE__SET1(0.0f));
+    const AE__I minus = AE__ISET1(INT32_MIN), after = AE__IADD(quarter, AE__ISET1(1));
+    const AE__I cosine = AE__BITS(AE__SELECT(swap, s, c)), sine = AE__BITS(AE__SELECT(swap, c, s));
+    *first = AE__MUL(radius, AE__FLOAT(AE__IXOR(cosine, AE__IAND(AE__SHL(after, 30), minus))));
+    *second = AE__MUL(radius, AE__FLOAT(AE__IXOR(sine, AE__IAND(AE__SHL(quarter, 30), minus))));
+}
+
+static void AE__K(random)(float *x, size_t n, uint64_t block, ae_random r, int normal)
+{
+#if AE__VN > 1
+    // Zipping takes the low halves of each four lanes, then the high ones: so are blocks dealt out.
+    uint64_t blocks[AE__VN / 2], step[AE__VN / 2];
+    for (int i = 0; i < AE__VN / 2; i++) {
+        blocks[i] = block + (uint64_t)(i % 2 * (AE__VN / 4) + i / 2);
+        step[i] = AE__VN / 2;
+    }
+    AE__I at = AE__ILOAD(blocks);
+    for (size_t i = 0; i < n; i += 2 * AE__VN, at = AE__ADD64(at, AE__ILOAD(step))) {
+        AE__I even, odd;
+        AE__V a, b;
+        AE__K(words)(&even, &odd, at, r);
+        if (normal) {
+            AE__K(normals)(even, odd, &a, &b);
+        } else {
+            a = AE__K(unit)(even);
+            b = AE__K(unit)(odd);
+        }
+        AE__STOREU(x + i, AE__ZIP_LOW(a, b));
+        AE__STOREU(x + i + AE__VN, AE__ZIP_HIGH(a, b));
+    }
+#else
+    for (size_t i = 0; i < n; i += 4, block++) {
+        int32_t even[2], odd[2];
+        AE__K(words)(even, odd, block, r);
+        for (int k = 0; k < 2; k++) {
+            float *to = x + i + 2 * k;
+            if (normal) {
+                AE__K(normals)(even[k], odd[k], to, to + 1);
+            } else {
+                to[0] = AE__K(unit)(even[k]);
+                to[1] = AE__K(unit)(odd[k]);
+            }
+        }
+    }
+#endif
+}
+
+// Gaussian noise is held in low ... high when low < high. What is replaced becomes low for the
+// lower half of the probability, high for the rest.
+static void AE__K(noise)(float *y, float *mask, const float *x, const float *draw,
+                         const ae__noise *t, size_t n)
+{
+    const AE__V zero = AE__SET1(0.0f), one = AE__SET1(1.0f), a = AE__SET1(t->a);
+    const AE__V low = AE__SET1(t->low), high = AE__SET1(t->high);
+    const AE__V scale = AE__SET1(1.0f / (1.0f - t->a)), half = AE__SET1(0.5f * t->a);
+    const int hold = t->low < t->high;
+    for (size_t i = 0; i < n; i += AE__VN) {
+        const AE__V u = AE__K(load)(draw + i, n - i);
+        AE__V v = AE__K(load)(x + i, n - i), m = one;
+        if (t->kind == AE__GAUSSIAN) {
+            v = AE__K(mul_add)(a, u, v, 1);
+            if (hold) {
+                m = AE__SELECT(AE__GT(low, v), zero, AE__SELECT(AE__GT(v, high), zero, one));
+                v = AE__MIN(high, AE__MAX(low, v));
+            }
+        } else if (t->kind == AE__DROPOUT) {
+            m = AE__SELECT(AE__GE(u, a), scale, zero);
+            v = AE__MUL(v, m);
+        } else {
+            m = AE__SELECT(AE__GE(u, a), one, zero);
+            v = AE__SELECT(AE__GE(u, a), v, AE__SELECT(AE__GT(half, u), low, high));
+        }
+        AE__K(store)(y + i, v, n - i);
+        if (mask) AE__K(store)(mask + i, m, n - i);
+    }
+}
+
+/* ---- windows of 2 x 2 ---- */
+
+// The even and the odd elements of n pairs, AE__VN of them at most.
+AE__INLINE void AE__K(pairs)(AE__V *even, AE__V *odd, const float *x, size_t n)
+{
+    const AE__V a = AE__K(load)(x, 2 * n);
+    const AE__V b = 2 * n > AE__VN ? AE__K(load)(x + AE__VN, 2 * n - AE__VN) : AE__SET1(0.0f);
+    *even = AE__EVEN(a, b);
+    *odd = AE__ODD(a, b);
+}
+
+// v = w where w is larger or NaN, and the same for their places.
+AE__INLINE void AE__K(larger)(AE__V *v, AE__V *place, AE__V w, AE__V w_place)
+{
+    const AE__M more = AE__GT(w, *v), number = AE__GE(w, w);
+    *v = AE__SELECT(number, AE__SELECT(more, w, *v), w);
+    *place = AE__SELECT(number, AE__SELECT(more, w_place, *place), w_place);
+}
+
+static void AE__K(max_pool)(float *y, int32_t *index, const float *x, int h, int w, int W)
+{
+    const AE__V zero = AE__SET1(0.0f), one = AE__FLOAT(AE__ISET1(1));   // places: bits of integers
+    const AE__V below = AE__FLOAT(AE__ISET1(W)), last = AE__FLOAT(AE__ISET1(W + 1));
+    const AE__I lanes = AE__TO_INT(AE__ADD(AE__LOADU(ae__lanes), AE__LOADU(ae__lanes)));
+    for (int i = 0; i < h; i++, y += w) {
+        for (int j = 0; j < w; j += AE__VN) {
+            const size_t left = (size_t)(w - j);
+            const int at = 2 * (i * W + j);
+            AE__V a, b, c, d, place = zero, lower = below;
+            AE__K(pairs)(&a, &b, x + at, left);
+            AE__K(pairs)(&c, &d, x + at + W, left);
+            AE__K(larger)(&a, &place, b, one);
+            AE__K(larger)(&c, &lower, d, last);
+            AE__K(larger)(&a, &place, c, lower);
+            AE__K(store)(y + j, a, left);
+            if (index) {
+                place = AE__FLOAT(AE__IADD(AE__BITS(place), AE__IADD(lanes, AE__ISET1(at))));
+                if (left >= AE__VN) memcpy(index + i * w + j, &place, sizeof place);
+                else AE__STOREK((float *)(void *)(index + i * w + j), place, left);
+            }
+        }
+    }
+}
+
+static void AE__K(sum_pool)(float *y, const float *x, float a, int h, int w, int W)
+{
+    for (int i = 0; i < h; i++, y += w, x += 2 * W) {
+        for (int j = 0; j < w; j += AE__VN) {
+            const size_t left = (size_t)(w - j);
+            AE__V v[4];
+            AE__K(pairs)(&v[0], &v[1], x + 2 * j, left);
+            AE__K(pairs)(&v[2], &v[3], x + W + 2 * j, left);
+            const AE__V sum = AE__ADD(AE__ADD(v[0], v[1]), AE__ADD(v[2], v[3]));
+            AE__K(store)(y + j, AE__MUL(AE__SET1(a), sum), left);
+        }
+    }
+}
+
+static void AE__K(twice)(float *y, const float *x, float a, int h, int w)
+{
+    for (int i = 0; i < h; i++, x += w, y += 4 * w) {
+        for (int j = 0; j < w; j += AE__VN) {
+            const size_t left = 2 * (size_t)(w - j);
+            const AE__V v = AE__MUL(AE__SET1(a), AE__K(load)(x + j, left / 2));
+            const AE__V low = AE__TWICE_LOW(v), high = AE__TWICE_HIGH(v);
+            for (int row = 0; row < 2; row++) {
+                float *to = y + 2 * (row * w + j);
+                AE__K(store)(to, low, left);
+                if (left > AE__VN) AE__K(store)(to + AE__VN, high, left - AE__VN);
+            }
+        }
+    }
+}
+
 #ifndef AE_NO_TRAIN
+static void AE__K(mul)(float *y, const float *a, const float *b, size_t n)
+{
+    for (size_t i = 0; i < n; i += AE__VN) {
+        const AE__V va = AE__K(load)(a + i, n - i), vb = AE__K(load)(b + i, n - i);
+        AE__K(store)(y + i, AE__MUL(va, vb), n - i);
+    }
+}
+
 /* v, but 0 where |v| is below `least`. Denormal numbers cost a hundred cycles each; saturated units
    make gradients that small, and no optimiser can tell them from 0. NaN stays. */
 AE__INLINE AE__V AE__K(flush)(AE__V v, float least)
@@ -2867,8 +3115,8 @@ AE__INLINE AE__V AE__K(act_slope)(AE__V x, AE__V y, int act, AE__V a)
     }
 }
 
-static void AE__K(act_grad)(float *dx, const float *dy, const float *x, const float *y, int act,
-                            float a, size_t n)
+AE__INLINE void AE__K(act_grad_loop)(float *dx, const float *dy, const float *x, const float *y,
+                                     int act, float a, size_t n)
 {
     const AE__V va = AE__SET1(a);
     for (size_t i = 0; i < n; i += AE__VN) {
@@ -2876,6 +3124,16 @@ static void AE__K(act_grad)(float *dx, const float *dy, const float *x, const fl
         const AE__V slope = AE__K(act_slope)(vx, vy, act, va);
         const AE__V d = AE__MUL(AE__K(load)(dy + i, n - i), slope);
         AE__K(store)(dx + i, AE__K(flush)(d, 1e-30f), n - i);
+    }
+}
+
+static void AE__K(act_grad)(float *dx, const float *dy, const float *x, const float *y, int act,
+                            float a, size_t n)
+{
+    switch (act) {
+#define AE__CASE(kind) case kind: AE__K(act_grad_loop)(dx, dy, x, y, kind, a, n); break;
+    AE__ACTS(AE__CASE)
+#undef AE__CASE
     }
 }
 
@@ -2889,7 +3147,7 @@ AE__INLINE AE__V AE__K(bce_log)(AE__V x)
     const AE__V f = AE__K(log_split)(scaled, &e);
     e = AE__SUB(e, AE__SELECT(tiny, AE__SET1(23.0f), AE__SET1(0.0f)));
     const AE__V least = AE__SET1(-100.0f);
-    return AE__SELECT(AE__GT(x, AE__SET1(0.0f)), AE__MAX(least, AE__K(log_join)(e, f)), least);
+    return AE__SELECT(AE__GT(x, AE__SET1(0.0f)), AE__MAX(least, AE__K(log_join)(e, f, 0)), least);
 }
 
 // ln(1 - x) for x in 0 ... 1, not below -100.
@@ -2932,7 +3190,8 @@ AE__INLINE AE__V AE__K(outside)(AE__V x)
     return AE__SELECT(AE__GE(x, zero), AE__SELECT(AE__GE(one, x), zero, one), one);
 }
 
-static double AE__K(loss)(const float *y, const float *t, int kind, float a, size_t n, int *bad)
+AE__INLINE double AE__K(loss_loop)(const float *y, const float *t, int kind, float a, size_t n,
+                                   int *bad)
 {
     const int check_t = kind == AE_LOSS_BCE || kind == AE_LOSS_BCE_LOGITS;
     const int check_y = kind == AE_LOSS_BCE;
@@ -2952,6 +3211,16 @@ static double AE__K(loss)(const float *y, const float *t, int kind, float a, siz
     }
     if (AE__K(sum_lanes)(out) > 0.0) *bad |= 1;
     return sum;
+}
+
+static double AE__K(loss)(const float *y, const float *t, int kind, float a, size_t n, int *bad)
+{
+    switch (kind) {
+#define AE__CASE(k) case k: return AE__K(loss_loop)(y, t, k, a, n, bad);
+    AE__LOSSES(AE__CASE)
+#undef AE__CASE
+    default: return 0.0;
+    }
 }
 
 // The term's derivative by y.
@@ -2974,8 +3243,8 @@ AE__INLINE AE__V AE__K(loss_slope)(AE__V y, AE__V t, int kind, AE__V a)
     }
 }
 
-static void AE__K(loss_grad)(float *dy, float *dt, const float *y, const float *t, int kind,
-                             float a, float scale, size_t n)
+AE__INLINE void AE__K(loss_grad_loop)(float *dy, float *dt, const float *y, const float *t,
+                                      int kind, float a, float scale, size_t n)
 {
     const AE__V zero = AE__SET1(0.0f);
     for (size_t i = 0; i < n; i += AE__VN) {
@@ -2986,6 +3255,16 @@ static void AE__K(loss_grad)(float *dy, float *dt, const float *y, const float *
         if (kind == AE_LOSS_BCE_LOGITS) by_t = AE__SUB(zero, vy);
         if (dy) AE__K(store)(dy + i, AE__K(flush)(AE__MUL(AE__SET1(scale), slope), 1e-30f), n - i);
         if (dt) AE__K(store)(dt + i, AE__MUL(AE__SET1(scale), by_t), n - i);
+    }
+}
+
+static void AE__K(loss_grad)(float *dy, float *dt, const float *y, const float *t, int kind,
+                             float a, float scale, size_t n)
+{
+    switch (kind) {
+#define AE__CASE(k) case k: AE__K(loss_grad_loop)(dy, dt, y, t, k, a, scale, n); break;
+    AE__LOSSES(AE__CASE)
+#undef AE__CASE
     }
 }
 
@@ -3067,17 +3346,21 @@ static void AE__K(clamp)(float *x, float limit, size_t n)
 static const ae_kernels AE__K(table) = {
     AE__NAME, AE__ISA, AE__MR, AE__NR, AE__K(gemm), AE__K(act), AE__K(softmax), AE__K(add),
     AE__K(axpy), AE__K(scale), AE__K(dot), AE__K(column_sum), AE__K(lines), AE__K(conv),
+    AE__K(random), AE__K(noise), AE__K(max_pool), AE__K(sum_pool), AE__K(twice),
 #ifndef AE_NO_TRAIN
-    AE__K(act_grad), AE__K(loss), AE__K(loss_grad), AE__K(update), AE__K(clamp),
+    AE__K(mul), AE__K(act_grad), AE__K(loss), AE__K(loss_grad), AE__K(update), AE__K(clamp),
     AE__K(conv_weights), AE__K(plane_sum)
 #endif
 };
 
 #undef AE__ABS
 #undef AE__ADD
+#undef AE__ADD64
 #undef AE__BITS
 #undef AE__DIV
-#undef AE__EVENS
+#undef AE__EVEN
+#undef AE__EVEN64
+#undef AE__EVERY2
 #undef AE__FIRST
 #undef AE__FLOAT
 #undef AE__FMA
@@ -3087,36 +3370,46 @@ static const ae_kernels AE__K(table) = {
 #undef AE__GELU_B
 #undef AE__GT
 #undef AE__HALF4
+#undef AE__HIGH64
 #undef AE__I
 #undef AE__IADD
+#undef AE__IAND
+#undef AE__ILOAD
 #undef AE__ISA
 #undef AE__ISET1
 #undef AE__ISUB
-#undef AE__LANES
+#undef AE__IXOR
+#undef AE__IXOR3
 #undef AE__LOAD4
 #undef AE__FEW
 #undef AE__LOADK
 #undef AE__LOADU
 #undef AE__M
 #undef AE__MAX
+#undef AE__MERGE64
 #undef AE__MIN
 #undef AE__MR
 #undef AE__MUL
+#undef AE__MUL64
 #undef AE__NAME
 #undef AE__NR
 #undef AE__NV
+#undef AE__ODD
 #undef AE__PAIR_HIGH
 #undef AE__PAIR_LOW
+#undef AE__QUARTERS
+#undef AE__SAR
 #undef AE__SELECT
 #undef AE__SET1
-#undef AE__SHL23
-#undef AE__SHR23
+#undef AE__SHL
+#undef AE__SHR
 #undef AE__SQRT
 #undef AE__STOREK
 #undef AE__STOREU
 #undef AE__SUB
 #undef AE__SUFFIX
 #undef AE__TO_INT
+#undef AE__TWICE_FROM
 #undef AE__TWICE_HIGH
 #undef AE__TWICE_LOW
 #undef AE__V
@@ -3162,6 +3455,35 @@ AE_API const char *ae_exec_name(const ae_exec *e)
     return e ? ae__kernels_of(e)->name : "portable";
 }
 
+// The portable kernels, or better ones that this processor has for certain.
+#if defined(AE__NEON)
+#define AE__CERTAIN ae__table_neon
+#elif defined(AE__X86)
+#define AE__CERTAIN ae__table_sse2
+#else
+#define AE__CERTAIN ae__table_scalar
+#endif
+
+static void ae__random_fill(float *x, size_t n, size_t first, ae_random r, int normal)
+{
+    float drawn[4 * AE__DRAW];
+    for (size_t i = 0, take; i < n; i += take) {
+        size_t at = first + i, lane = at % 4;       // a block has four elements
+        take = ae__min(4 * AE__DRAW - lane, n - i);
+        AE__CERTAIN.random(drawn, lane + take, at / 4, r, normal);
+        memcpy(x + i, drawn + lane, take * sizeof *x);
+    }
+}
+
+AE_API void ae_random_uniform(float *x, size_t n, size_t first, ae_random r)
+{
+    ae__random_fill(x, n, first, r, 0);
+}
+
+AE_API void ae_random_normal(float *x, size_t n, size_t first, ae_random r)
+{
+    ae__random_fill(x, n, first, r, 1);
+}
 
 /* ---------------------------------------------------------------------------
    >>linear   y = x w^T + b                                                   */
@@ -4152,34 +4474,39 @@ AE__INLINE int32_t ae__larger(const float *x, int32_t best, int32_t at)
     return best + ((at - best) & -better);
 }
 
-typedef struct ae__max_pool {
+// What the layers with a window hand to the planes.
+typedef struct ae__pooling {
     ae_pool g;
+    const ae_kernels *kernels;
     int32_t *index;
-} ae__max_pool;
+    int usual;                  // windows of 2 x 2, side by side, nothing between: has kernels
+} ae__pooling;
+
+static ae__pooling ae__pooling_of(const ae_exec *e, const ae_pool *g, int32_t *index)
+{
+    ae__pooling t = {*g, ae__kernels_of(e), index, 0};
+    t.usual = g->kernel_h == 2 && g->kernel_w == 2 && g->stride_h == 2 && g->stride_w == 2 &&
+              g->pad_h == 0 && g->pad_w == 0 && g->dilation_h <= 1 && g->dilation_w <= 1;
+    return t;
+}
 
 static void ae__max_pool_plane(const ae__plane *p, const void *arg)
 {
-    const ae_pool *g = &((const ae__max_pool *)arg)->g;
-    int32_t *index = ((const ae__max_pool *)arg)->index, W = p->in_w;
-    const float *x = p->in;
-    if (index) index += p->k * p->out_size;
-    int usual = g->kernel_h == 2 && g->kernel_w == 2 && g->stride_h == 2 && g->stride_w == 2 &&
-                g->pad_h == 0 && g->pad_w == 0 && g->dilation_h == 1 && g->dilation_w == 1;
+    const ae__pooling *t = (const ae__pooling *)arg;
+    const ae_pool *g = &t->g;
+    int32_t *index = t->index ? t->index + p->k * p->out_size : NULL, W = p->in_w;
+    if (t->usual) {
+        t->kernels->max_pool(p->out, index, p->in, p->out_h, p->out_w, W);
+        return;
+    }
     for (int i = 0, k = 0; i < p->out_h; i++)
         for (int j = 0; j < p->out_w; j++, k++) {
-            int32_t best;
-            if (usual) {                // several times as fast as the loops
-                int32_t at = 2 * (i * W + j);
-                best = ae__larger(x, ae__larger(x, at, at + 1),
-                                  ae__larger(x, at + W, at + W + 1));
-            } else {
-                ae__window w = ae__window_of(g, g->dilation_h, g->dilation_w, p->in_h, W, i, j);
-                best = w.row * W + w.column;
-                for (int row = w.row; row < w.row_end; row += g->dilation_h)
-                    for (int at = w.column; at < w.column_end; at += g->dilation_w)
-                        best = ae__larger(x, best, row * W + at);
-            }
-            p->out[k] = x[best];
+            ae__window w = ae__window_of(g, g->dilation_h, g->dilation_w, p->in_h, W, i, j);
+            int32_t best = w.row * W + w.column;
+            for (int row = w.row; row < w.row_end; row += g->dilation_h)
+                for (int at = w.column; at < w.column_end; at += g->dilation_w)
+                    best = ae__larger(p->in, best, row * W + at);
+            p->out[k] = p->in[best];
             if (index) index[k] = best;
         }
 }
@@ -4189,7 +4516,7 @@ AE_API void ae_max_pool2d_forward(const ae_exec *e, float *y, int32_t *index, co
 {
     int OH = ae_conv_size(H, g->kernel_h, g->stride_h, g->pad_h, g->dilation_h);
     int OW = ae_conv_size(W, g->kernel_w, g->stride_w, g->pad_w, g->dilation_w);
-    ae__max_pool t = {*g, index};
+    ae__pooling t = ae__pooling_of(e, g, index);
     ae__planes(e, ae__max_pool_plane, &t, y, OH, OW, x, H, W, B, C);
 }
 
@@ -4244,10 +4571,15 @@ AE_API void ae_max_unpool2d_backward(const ae_exec *e, float *dx, const float *d
 
 static void ae__avg_pool_plane(const ae__plane *p, const void *arg)
 {
+    const ae__pooling *t = (const ae__pooling *)arg;
     float *y = p->out;
+    if (t->usual) {
+        t->kernels->sum_pool(y, p->in, 0.25f, p->out_h, p->out_w, p->in_w);
+        return;
+    }
     for (int i = 0; i < p->out_h; i++)
         for (int j = 0; j < p->out_w; j++) {
-            ae__window w = ae__window_of((const ae_pool *)arg, 1, 1, p->in_h, p->in_w, i, j);
+            ae__window w = ae__window_of(&t->g, 1, 1, p->in_h, p->in_w, i, j);
             double sum = 0;
             for (int row = w.row; row < w.row_end; row++)
                 for (int column = w.column; column < w.column_end; column++)
@@ -4261,17 +4593,23 @@ AE_API void ae_avg_pool2d_forward(const ae_exec *e, float *y, const float *x, co
 {
     int OH = ae_conv_size(H, g->kernel_h, g->stride_h, g->pad_h, 1);
     int OW = ae_conv_size(W, g->kernel_w, g->stride_w, g->pad_w, 1);
-    ae__planes(e, ae__avg_pool_plane, g, y, OH, OW, x, H, W, B, C);
+    ae__pooling t = ae__pooling_of(e, g, NULL);
+    ae__planes(e, ae__avg_pool_plane, &t, y, OH, OW, x, H, W, B, C);
 }
 
 #ifndef AE_NO_TRAIN
 static void ae__avg_pool_grad_plane(const ae__plane *p, const void *arg)
 {
+    const ae__pooling *t = (const ae__pooling *)arg;
     const float *dy = p->in;
+    if (t->usual && p->out_h == 2 * p->in_h && p->out_w == 2 * p->in_w) {
+        t->kernels->twice(p->out, dy, 0.25f, p->in_h, p->in_w);
+        return;
+    }
     memset(p->out, 0, p->out_size * sizeof *p->out);
     for (int i = 0; i < p->in_h; i++)
         for (int j = 0; j < p->in_w; j++) {
-            ae__window w = ae__window_of((const ae_pool *)arg, 1, 1, p->out_h, p->out_w, i, j);
+            ae__window w = ae__window_of(&t->g, 1, 1, p->out_h, p->out_w, i, j);
             float share = (float)((double)*dy++ * w.scale);
             for (int row = w.row; row < w.row_end; row++)
                 for (int column = w.column; column < w.column_end; column++)
@@ -4284,7 +4622,8 @@ AE_API void ae_avg_pool2d_backward(const ae_exec *e, float *dx, const float *dy,
 {
     int OH = ae_conv_size(H, g->kernel_h, g->stride_h, g->pad_h, 1);
     int OW = ae_conv_size(W, g->kernel_w, g->stride_w, g->pad_w, 1);
-    ae__planes(e, ae__avg_pool_grad_plane, g, dx, H, W, dy, OH, OW, B, C);
+    ae__pooling t = ae__pooling_of(e, g, NULL);
+    ae__planes(e, ae__avg_pool_grad_plane, &t, dx, H, W, dy, OH, OW, B, C);
 }
 #endif
 
@@ -4336,22 +4675,17 @@ static void ae__upsample_plane(const ae__plane *p, const void *arg)
 // Nearest at twice the size, which is what decoders do.
 static void ae__twice_plane(const ae__plane *p, const void *arg)
 {
-    const float *x = p->in;
-    size_t OW = 2 * (size_t)p->in_w;
-    (void)arg;
-    for (float *y = p->out; x < p->in + p->in_size; y += 2 * OW) {
-        for (size_t j = 0; j < OW; j += 2)
-            y[j] = y[j + 1] = *x++;
-        memcpy(y + OW, y, OW * sizeof *y);
-    }
+    ((const ae_kernels *)arg)->twice(p->out, p->in, 1.0f, p->in_h, p->in_w);
 }
 
 AE_API void ae_upsample2d_forward(const ae_exec *e, float *y, const float *x,
                                   ae_upsample_kind kind, int B, int C, int H, int W, int OH,
                                   int OW)
 {
-    int twice = kind == AE_NEAREST && OH == 2 * H && OW == 2 * W;
-    ae__planes(e, twice ? ae__twice_plane : ae__upsample_plane, &kind, y, OH, OW, x, H, W, B, C);
+    if (kind == AE_NEAREST && OH == 2 * H && OW == 2 * W)
+        ae__planes(e, ae__twice_plane, ae__kernels_of(e), y, OH, OW, x, H, W, B, C);
+    else
+        ae__planes(e, ae__upsample_plane, &kind, y, OH, OW, x, H, W, B, C);
 }
 
 #ifndef AE_NO_TRAIN
@@ -4388,21 +4722,17 @@ static void ae__upsample_grad_plane(const ae__plane *p, const void *arg)
 
 static void ae__twice_grad_plane(const ae__plane *p, const void *arg)
 {
-    const float *dy = p->in;
-    size_t OW = (size_t)p->in_w;
-    (void)arg;
-    for (float *dx = p->out; dx < p->out + p->out_size; dy += OW)
-        for (size_t j = 0; j < OW; j += 2, dy += 2)
-            *dx++ = (dy[0] + dy[1]) + (dy[OW] + dy[OW + 1]);
+    ((const ae_kernels *)arg)->sum_pool(p->out, p->in, 1.0f, p->out_h, p->out_w, p->in_w);
 }
 
 AE_API void ae_upsample2d_backward(const ae_exec *e, float *dx, const float *dy,
                                    ae_upsample_kind kind, int B, int C, int H, int W, int OH,
                                    int OW)
 {
-    int twice = kind == AE_NEAREST && OH == 2 * H && OW == 2 * W;
-    ae__planes(e, twice ? ae__twice_grad_plane : ae__upsample_grad_plane, &kind, dx, H, W, dy, OH,
-               OW, B, C);
+    if (kind == AE_NEAREST && OH == 2 * H && OW == 2 * W)
+        ae__planes(e, ae__twice_grad_plane, ae__kernels_of(e), dx, H, W, dy, OH, OW, B, C);
+    else
+        ae__planes(e, ae__upsample_grad_plane, &kind, dx, H, W, dy, OH, OW, B, C);
 }
 #endif
 
@@ -4752,81 +5082,58 @@ AE_API void ae_group_norm_backward(const ae_exec *e, float *dx, float *dgamma, f
 /* ---------------------------------------------------------------------------
    >>noise   dropout and noise, the same for any split of a batch             */
 
-#define AE__NOISE_CHUNK 256         // draws held at a time
+#define AE__NOISE_CHUNK 1024        // draws held at a time, a multiple of AE__DRAW
 
-typedef struct ae__noise {
-    float *y, *mask;                // mask may be NULL but for dropout
-    const float *x;
-    float a;                        // probability or deviation
-    float low, high;
-    size_t group, first, n, piece;
-    ae_random r;
-} ae__noise;
-
-// Draws from `i` on: uniform or normal, at most a chunk and none beyond the end of the piece.
-static size_t ae__noise_draw(const ae__noise *t, float *drawn, size_t i, size_t end, int normal)
+// One draw for each of a group of elements.
+static void ae__noise_groups(const ae__noise *t, float *y, float *mask, const float *x,
+                             const float *draw, size_t n)
 {
-    size_t n = ae__min(AE__NOISE_CHUNK, end - i);
-    if (normal) ae_random_normal(drawn, n, t->first + i, t->r);
-    else ae_random_uniform(drawn, n, t->first + i, t->r);
-    return n;
+    for (size_t k = 0; k < n; k++) {
+        float keep = draw[k] >= t->a ? 1.0f / (1.0f - t->a) : 0.0f;
+        for (size_t j = k * t->group; j < (k + 1) * t->group; j++) {
+            y[j] = x[j] * keep;
+            if (mask) mask[j] = keep;
+        }
+    }
 }
 
-static ae__noise ae__noise_of(float *y, float *mask, const float *x, float a, size_t first,
-                              ae_random r, size_t n)
-{
-    ae__noise t;
-    memset(&t, 0, sizeof t);
-    t.y = y;
-    t.mask = mask;
-    t.x = x;
-    t.a = a;
-    t.first = first;
-    t.r = r;
-    t.n = n;
-    t.group = 1;
-    return t;
-}
-
-// n, first and piece count draws, of one group of elements each.
-static void ae__noise_run(const ae_exec *e, ae__noise *t, ae_job *job)
-{
-    t->piece = ae__units(t->n, t->group);
-    ae__parallel(e, (int)((t->n + t->piece - 1) / t->piece), job, t);
-}
-
-static void ae__dropout_job(void *arg, int task)
+static void ae__noise_job(void *arg, int task)
 {
     const ae__noise *t = (const ae__noise *)arg;
     size_t i = (size_t)task * t->piece, end = ae__min(t->n, i + t->piece), n;
-    float u[AE__NOISE_CHUNK], scale = 1.0f / (1.0f - t->a);
+    float draw[AE__NOISE_CHUNK];
     for (; i < end; i += n) {
-        n = ae__noise_draw(t, u, i, end, 0);
-        for (size_t k = 0; k < n; k++) {
-            float keep = u[k] >= t->a ? scale : 0.0f;
-            for (size_t j = (i + k) * t->group; j < (i + k + 1) * t->group; j++) {
-                t->y[j] = t->x[j] * keep;
-                if (t->mask) t->mask[j] = keep;
-            }
-        }
+        size_t at = t->first + i, lane = at % 4, to = i * t->group;     // a block has four draws
+        float *mask = t->mask ? t->mask + to : NULL;
+        n = ae__min(AE__NOISE_CHUNK - lane, end - i);
+        t->kernels->random(draw, lane + n, at / 4, t->r, t->kind == AE__GAUSSIAN);
+        if (t->group > 1) ae__noise_groups(t, t->y + to, mask, t->x + to, draw + lane, n);
+        else t->kernels->noise(t->y + to, mask, t->x + to, draw + lane, t, n);
     }
+}
+
+static void ae__noise_run(const ae_exec *e, int kind, float *y, float *mask,
+                          const float *x, float a, float low, float high, size_t group,
+                          size_t first, ae_random r, size_t n)
+{
+    size_t draws = n / group, piece = ae__units(draws, group);
+    ae__noise t = {kind, a, low, high, y, mask, x, group, first / group, draws, piece, r,
+                   ae__kernels_of(e)};
+    ae__parallel(e, (int)((draws + piece - 1) / piece), ae__noise_job, &t);
 }
 
 AE_API void ae_dropout_forward(const ae_exec *e, float *y, float *mask, const float *x, float p,
                                size_t group, size_t first, ae_random r, size_t n)
 {
-    ae__noise t = ae__noise_of(y, mask, x, p, first / group, r, n / group);
-    t.group = group;
-    ae__noise_run(e, &t, ae__dropout_job);
+    ae__noise_run(e, AE__DROPOUT, y, mask, x, p, 0, 0, group, first, r, n);
 }
 
 #ifndef AE_NO_TRAIN
-static void ae__dropout_grad_job(void *arg, int task)
+static void ae__mul_job(void *arg, int task)
 {
     const ae__flat *f = (const ae__flat *)arg;
-    size_t i = (size_t)task * f->piece, end = ae__min(f->n, i + f->piece);
-    for (; i < end; i++)
-        f->out[i] = f->dy[i] * f->y[i];
+    size_t i = (size_t)task * f->piece;
+    f->kernels->mul(f->out + i, f->dy + i, f->y + i, ae__min(f->piece, f->n - i));
 }
 
 AE_API void ae_dropout_backward(const ae_exec *e, float *dx, const float *dy, const float *mask,
@@ -4837,73 +5144,28 @@ AE_API void ae_dropout_backward(const ae_exec *e, float *dx, const float *dy, co
     f.out = dx;
     f.dy = dy;
     f.y = mask;
-    ae__parallel(e, ae__pieces(n), ae__dropout_grad_job, &f);
+    ae__parallel(e, ae__pieces(n), ae__mul_job, &f);
 }
 #endif
-
-static void ae__gaussian_noise_job(void *arg, int task)
-{
-    const ae__noise *t = (const ae__noise *)arg;
-    size_t i = (size_t)task * t->piece, end = ae__min(t->n, i + t->piece), n;
-    float low = t->low, high = t->high;
-    int hold = low < high;
-    float z[AE__NOISE_CHUNK];
-    for (; i < end; i += n) {
-        n = ae__noise_draw(t, z, i, end, 1);
-        for (size_t k = 0; k < n; k++)
-            z[k] = t->x[i + k] + t->a * z[k];
-        for (size_t k = 0; t->mask && k < n; k++)
-            t->mask[i + k] = hold && ((z[k] < low) | (z[k] > high)) ? 0.0f : 1.0f;
-        for (size_t k = 0; hold && k < n; k++)          // two selections: NaN stays NaN
-            z[k] = low > z[k] ? low : z[k];
-        for (size_t k = 0; hold && k < n; k++)
-            z[k] = high < z[k] ? high : z[k];
-        memcpy(t->y + i, z, n * sizeof *z);
-    }
-}
 
 AE_API void ae_gaussian_noise_forward(const ae_exec *e, float *y, float *mask, const float *x,
                                       float deviation, float low, float high, size_t first,
                                       ae_random r, size_t n)
 {
-    ae__noise t = ae__noise_of(y, mask, x, deviation, first, r, n);
-    t.low = low;
-    t.high = high;
-    ae__noise_run(e, &t, ae__gaussian_noise_job);
-}
-
-// Some elements are replaced: by low for the lower half of the probability, by high for the rest.
-static void ae__replace_job(void *arg, int task)
-{
-    const ae__noise *t = (const ae__noise *)arg;
-    size_t i = (size_t)task * t->piece, end = ae__min(t->n, i + t->piece), n;
-    float u[AE__NOISE_CHUNK];
-    for (; i < end; i += n) {
-        n = ae__noise_draw(t, u, i, end, 0);
-        for (size_t k = 0; k < n; k++) {
-            float with = u[k] < 0.5f * t->a ? t->low : t->high;
-            int keep = u[k] >= t->a;
-            t->y[i + k] = keep ? t->x[i + k] : with;
-            if (t->mask) t->mask[i + k] = keep ? 1.0f : 0.0f;
-        }
-    }
+    ae__noise_run(e, AE__GAUSSIAN, y, mask, x, deviation, low, high, 1, first, r, n);
 }
 
 AE_API void ae_mask_noise_forward(const ae_exec *e, float *y, float *mask, const float *x, float p,
                                   size_t first, ae_random r, size_t n)
 {
-    ae__noise t = ae__noise_of(y, mask, x, p, first, r, n);
-    ae__noise_run(e, &t, ae__replace_job);
+    ae__noise_run(e, AE__MASKING, y, mask, x, p, 0, 0, 1, first, r, n);
 }
 
 AE_API void ae_salt_pepper_forward(const ae_exec *e, float *y, float *mask, const float *x,
                                    float p, float low, float high, size_t first, ae_random r,
                                    size_t n)
 {
-    ae__noise t = ae__noise_of(y, mask, x, p, first, r, n);
-    t.low = low;
-    t.high = high;
-    ae__noise_run(e, &t, ae__replace_job);
+    ae__noise_run(e, AE__SALT_PEPPER, y, mask, x, p, low, high, 1, first, r, n);
 }
 
 #ifndef AE_NO_TRAIN
@@ -5289,7 +5551,6 @@ typedef struct ae__span {
 
 enum { AE__INFER_VALUE, AE__TRAIN_VALUE, AE__GRADIENT, AE__SPANS };
 enum { AE__KEPT = 1, AE__KEPT_IN_TRAINING };
-enum { AE__DROPOUT, AE__GAUSSIAN, AE__MASKING, AE__SALT_PEPPER, AE__NOISES };
 
 #define AE__STREAM_NOISE 0x4e000000u    /* plus the tensor's id; parameters' begin at 1 */
 
@@ -5644,34 +5905,35 @@ static ae_status ae__group_norm_forward(ae_model *m, const ae_tensor *t, int n)
     return AE_SUCCESS;
 }
 
-/* Noise draws element by element of a sample, from where the sample stands: in the step, or, for
-   fixed noise, in its dataset. Off outside training unless it is meant for always. */
+/* Noise draws element by element of a sample, from where the sample stands: in the step, where one
+   call does them all, or, for fixed noise, in its dataset. Off outside training unless it is meant
+   for always. */
 static ae_status ae__noise_forward(ae_model *m, const ae_tensor *t, int n)
 {
-    size_t size = ae__size(t);
+    size_t rows = t->noise_fixed ? 1 : (size_t)n, size = ae__size(t), count = rows * size;
     int on = m->training || t->noise_always;
     ae_random r;
     r.seed = m->seed;
     r.stream = AE__STREAM_NOISE + (uint32_t)t->id;
     r.step = t->noise_fixed ? 0 : m->training ? ae__state_of(m)->steps + 1 : UINT64_MAX;
-    for (size_t i = 0; i < (size_t)n; i++) {
+    for (size_t i = 0; i < (size_t)n; i += rows) {
         float *y = ae__value(m, t) + i * size, *x = ae__value(m, t->in[0]) + i * size;
         float *mask = t->has_grad && m->mode == AE_TRAIN ? ae__value(m, t->in[1]) + i * size : NULL;
         size_t at = (size_t)m->from + i;
         size_t first = (t->noise_fixed ? m->rows[at] : m->sample + at) * size;
         if (!on)
-            memcpy(y, x, size * sizeof *y);
+            memcpy(y, x, count * sizeof *y);
         else if (t->kind == AE__DROPOUT)
-            AE__OP(m, dropout_forward, (&m->exec, y, mask, x, t->a, t->group, first, r, size));
+            AE__OP(m, dropout_forward, (&m->exec, y, mask, x, t->a, t->group, first, r, count));
         else if (t->kind == AE__GAUSSIAN)
             AE__OP(m, gaussian_noise_forward, (&m->exec, y, mask, x, t->a, t->low, t->high, first,
-                                               r, size));
+                                               r, count));
         else if (t->kind == AE__MASKING)
-            AE__OP(m, mask_noise_forward, (&m->exec, y, mask, x, t->a, first, r, size));
+            AE__OP(m, mask_noise_forward, (&m->exec, y, mask, x, t->a, first, r, count));
         else
             AE__OP(m, salt_pepper_forward, (&m->exec, y, mask, x, t->a, t->low, t->high, first, r,
-                                            size));
-        for (size_t j = 0; mask && !on && j < size; j++)
+                                            count));
+        for (size_t j = 0; mask && !on && j < count; j++)
             mask[j] = 1.0f;
     }
     return AE_SUCCESS;

@@ -113,6 +113,21 @@ TEST(noise_splitting)
     }
 }
 
+/* Where the number of the block outgrows 32 bits: as portable code has it, vectors or not. */
+TEST(noise_far_away)
+{
+    enum { N = 999 * GROUP };
+    float *x = DATA_IN(N, 0, 1, 1), *want = OUT(N), *y = OUT(N), *mask = OUT(N);
+    const size_t first = sizeof(size_t) > 4 ? (size_t)(((uint64_t)1 << 34) - 500) * GROUP : GROUP;
+    ae_random r = sequence(0x1234567890u, 0x9876543210u, 0xabcdef01u);
+    for (int kind = 0; kind < KINDS; kind++) {
+        apply(kind, NULL, want, mask, x, first, r, N);
+        apply(kind, test_exec(), y, mask, x, first, r, N);
+        test_context("%s", kind_names[kind]);
+        CHECK_BITS(y, want, N);
+    }
+}
+
 /* Another seed, step or stream is another noise. */
 TEST(noise_sequences_differ)
 {
@@ -195,6 +210,7 @@ TEST(noise_nan)
 TEST_LIST(noise) {
     CASE(noise_definitions),
     CASE(noise_splitting),
+    CASE(noise_far_away),
     CASE(noise_sequences_differ),
     CASE(noise_statistics),
     CASE(noise_nan),

@@ -86,7 +86,9 @@ static layer make(layer_kind kind, uint32_t seed)
         g.kernel_h = usual ? 2 : pick(&s, 1, 4);
         g.kernel_w = usual ? 0 : pick(&s, 1, 4);
         g = ae_pool_defaults(&g);
-        if (!usual) {
+        if (usual) {
+            l.W += pick(&s, 0, 80);         // more than two vectors
+        } else {
             g.stride_h = pick(&s, 1, 3);
             g.stride_w = pick(&s, 1, 3);
             g.pad_h = pick(&s, 0, g.kernel_h / 2);
@@ -108,6 +110,7 @@ static layer make(layer_kind kind, uint32_t seed)
         l.OW = l.W + l.left + l.right;
     } else {
         int twice = seed % 3 == 0;
+        if (twice && kind == NEAREST) l.W += pick(&s, 0, 40);
         l.OH = twice ? 2 * l.H : pick(&s, 1, 30);
         l.OW = twice ? 2 * l.W : pick(&s, 1, 90);
         if (kind == UNPOOL) l.OH += l.H, l.OW += l.W;
@@ -246,7 +249,7 @@ TEST(pool_gradients)
 
 TEST(pool_ties_and_nan)
 {
-    enum { W = 20 };
+    enum { W = 100 };
     ae_pool g;
     memset(&g, 0, sizeof g);
     g.kernel_h = 2;

@@ -155,15 +155,29 @@ TEST(rng_sequences_differ)
     }
 }
 
-/* The same numbers for ever: the first of them, so that a model made today can be made again. */
+/* The same numbers for ever, so that a model made today can be made again. */
 TEST(rng_uniform_is_philox)
 {
-    uint32_t counter[4] = { 0, 0, 0, 0 }, key[2] = { 0, 0 }, bits[4];
-    float *x = OUT(4);
-    ae_philox(bits, counter, key);
-    ae_random_uniform(x, 4, 0, sequence(0, 0, 0));
-    // 24 bits of each word
-    for (int i = 0; i < 4; i++) CHECK_CLOSE(x[i], bits[i] / 4294967296.0, 1.0 / 16777216);
+    enum { N = 400 };
+    const uint64_t seed = 0x123456789abcdef0u, step = 0xfedcba9876543210u, stream = 0x90abcdefu;
+    static const uint64_t starts[3] = { 0, 0x7fffffff, ((uint64_t)1 << 34) - 200 };
+    float *x = OUT(N);
+    for (int k = 0; k < (sizeof(size_t) > 4 ? 3 : 2); k++) {
+        ae_random_uniform(x, N, (size_t)starts[k], sequence(seed, step, (uint32_t)stream));
+        for (uint64_t i = 0; i < N; i++) {
+            uint32_t counter[4], key[2], bits[4];
+            uint64_t block = (starts[k] + i) / 4;
+            counter[0] = (uint32_t)block;
+            counter[1] = (uint32_t)stream;
+            counter[2] = (uint32_t)step;
+            counter[3] = (uint32_t)(step >> 32) ^ (uint32_t)(block >> 32) * 0x9E3779B9u;
+            key[0] = (uint32_t)seed;
+            key[1] = (uint32_t)(seed >> 32);
+            ae_philox(bits, counter, key);
+            // 24 bits of each word
+            if (!CHECK_CLOSE(x[i], (bits[(starts[k] + i) % 4] >> 8) / 16777216.0, 0)) return;
+        }
+    }
 }
 
 TEST(rng_permutation_is_bijection)
