@@ -2137,33 +2137,34 @@ AE__INLINE void AE__K(pack_columns)(float *dst, const float *b, ptrdiff_t bcs, i
     }
 }
 
-/* One tile: c (rows,AE__NR) = old + k products, A(r,p) = a[r*ars + p*acs]; old may be c. `rows` and
-   one of A's strides are constants where this is inlined, so that the sums stay in registers. */
+/* One tile: c (rows,vectors*AE__VN) = old + k products, A(r,p) = a[r*ars + p*acs]; old may be c.
+   `rows`, `vectors` and one of A's strides are constants where this is inlined, so that the sums
+   stay in registers. */
 AE__INLINE void AE__K(tile)(float *c, ptrdiff_t ldc, const float *old, ptrdiff_t ldold,
                             const float *a, ptrdiff_t ars, ptrdiff_t acs, const float *b,
-                            ptrdiff_t ldb, int rows, int k)
+                            ptrdiff_t ldb, int rows, int vectors, int k)
 {
     AE__V sum[AE__MR][AE__NV];
     AE__UNROLL
     for (int r = 0; r < rows; r++) {
         AE__UNROLL
-        for (int v = 0; v < AE__NV; v++) sum[r][v] = AE__SET1(0.0f);
+        for (int v = 0; v < vectors; v++) sum[r][v] = AE__SET1(0.0f);
     }
     for (int p = 0; p < k; p++, a += acs, b += ldb) {
         AE__V row[AE__NV];
         AE__UNROLL
-        for (int v = 0; v < AE__NV; v++) row[v] = AE__LOADU(b + v * AE__VN);
+        for (int v = 0; v < vectors; v++) row[v] = AE__LOADU(b + v * AE__VN);
         AE__UNROLL
         for (int r = 0; r < rows; r++) {
             const AE__V x = AE__SET1(a[r * ars]);
             AE__UNROLL
-            for (int v = 0; v < AE__NV; v++) sum[r][v] = AE__FMA(x, row[v], sum[r][v]);
+            for (int v = 0; v < vectors; v++) sum[r][v] = AE__FMA(x, row[v], sum[r][v]);
         }
     }
     AE__UNROLL
     for (int r = 0; r < rows; r++, c += ldc, old += ldold) {
         AE__UNROLL
-        for (int v = 0; v < AE__NV; v++) {
+        for (int v = 0; v < vectors; v++) {
             AE__STOREU(c + v * AE__VN, AE__ADD(AE__LOADU(old + v * AE__VN), sum[r][v]));
         }
     }
@@ -2211,37 +2212,44 @@ AE__INLINE void AE__K(tile_columns)(float *c, ptrdiff_t ldc, const float *old, p
 }
 #endif
 
-/* All tiles of a panel: c (m,AE__NR) = old + A panel. They are as high as m allows, so that a few
-   rows do not cost as much as AE__MR. */
+/* All tiles of a panel: c (m,vectors*AE__VN) = old + A panel. They are as high as m allows, so that
+   a few rows do not cost as much as AE__MR. */
 AE__INLINE void AE__K(tiles)(float *c, ptrdiff_t ldc, const float *old, ptrdiff_t ldold,
                              const float *a, ptrdiff_t ars, ptrdiff_t acs, const float *b,
-                             ptrdiff_t ldb, int m, int k)
+                             ptrdiff_t ldb, int m, int vectors, int k)
 {
     for (int rows; m > 0; m -= rows, a += rows * ars, c += rows * ldc, old += rows * ldold) {
         if (m >= AE__MR) {
             rows = AE__MR;
-            AE__K(tile)(c, ldc, old, ldold, a, ars, acs, b, ldb, AE__MR, k);
+            AE__K(tile)(c, ldc, old, ldold, a, ars, acs, b, ldb, AE__MR, vectors, k);
         } else if (AE__MR > 4 && m >= 4) {
             rows = 4;
-            AE__K(tile)(c, ldc, old, ldold, a, ars, acs, b, ldb, 4, k);
+            AE__K(tile)(c, ldc, old, ldold, a, ars, acs, b, ldb, 4, vectors, k);
         } else if (AE__VN > 1 && m >= 2) {   // GCC 12 reads beyond A with 2 rows of floats
             rows = 2;
-            AE__K(tile)(c, ldc, old, ldold, a, ars, acs, b, ldb, 2, k);
+            AE__K(tile)(c, ldc, old, ldold, a, ars, acs, b, ldb, 2, vectors, k);
         } else {
             rows = 1;
-            AE__K(tile)(c, ldc, old, ldold, a, ars, acs, b, ldb, 1, k);
+            AE__K(tile)(c, ldc, old, ldold, a, ars, acs, b, ldb, 1, vectors, k);
         }
     }
 }
 
-/* One of A's strides is 1: told apart here, so that each case is compiled for itself. B has columns
-   apart by bcs: 1, or any where tile_columns is to read them. */
+/* One of A's strides is 1 and the panel is whole or half: told apart here, so that each case is
+   compiled for itself. B has columns apart by bcs: 1, or any where tile_columns is to read them. */
 static void AE__K(gemm_panel)(float *c, ptrdiff_t ldc, const float *old, ptrdiff_t ldold,
                               const float *a, ptrdiff_t ars, ptrdiff_t acs, const float *b,
-                              ptrdiff_t ldb, ptrdiff_t bcs, int m, int k)
+                              ptrdiff_t ldb, ptrdiff_t bcs, int m, int vectors, int k)
 {
-    if (bcs == 1 && acs == 1) AE__K(tiles)(c, ldc, old, ldold, a, ars, 1, b, ldb, m, k);
-    else if (bcs == 1) AE__K(tiles)(c, ldc, old, ldold, a, 1, acs, b, ldb, m, k);
+    const int half = vectors < AE__NV;
+    if (bcs == 1 && acs == 1 && !half)
+        AE__K(tiles)(c, ldc, old, ldold, a, ars, 1, b, ldb, m, AE__NV, k);
+    else if (bcs == 1 && acs == 1)
+        AE__K(tiles)(c, ldc, old, ldold, a, ars, 1, b, ldb, m, AE__NV / 2, k);
+    else if (bcs == 1 && !half)
+        AE__K(tiles)(c, ldc, old, ldold, a, 1, acs, b, ldb, m, AE__NV, k);
+    else if (bcs == 1)
+        AE__K(tiles)(c, ldc, old, ldold, a, 1, acs, b, ldb, m, AE__NV / 2, k);
 #if AE__FEW > 0
     else if (m == 1) AE__K(tile_columns)(c, ldc, old, ldold, a, ars, b, bcs, 1, k);
 #endif
@@ -2258,12 +2266,13 @@ static void AE__K(gemm_panel)(float *c, ptrdiff_t ldc, const float *old, ptrdiff
    which they begin at `skip`. */
 static void AE__K(gemm_last)(float *c, ptrdiff_t ldc, const float *start, const float *a,
                              ptrdiff_t ars, ptrdiff_t acs, const float *b, ptrdiff_t ldb,
-                             ptrdiff_t bcs, int m, int skip, int cols, int k, int accumulate,
-                             float *part)
+                             ptrdiff_t bcs, int m, int vectors, int skip, int cols, int k,
+                             int accumulate, float *part)
 {
     for (int i = 0; i < m; i += AE__MR) {
         const int rows = m - i < AE__MR ? m - i : AE__MR;
-        AE__K(gemm_panel)(part, AE__NR, start, 0, a + i * ars, ars, acs, b, ldb, bcs, rows, k);
+        AE__K(gemm_panel)(part, AE__NR, start, 0, a + i * ars, ars, acs, b, ldb, bcs, rows,
+                          vectors, k);
         for (int r = 0; r < rows; r++) {
             for (int j = 0; j < cols; j += AE__VN) {
                 float *to = c + (i + r) * ldc + j;
@@ -2296,29 +2305,32 @@ static void AE__K(gemm)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars, 
             const float *ap = a + i * ars + p * acs;
             for (int j = 0; j < n; j += AE__NR) {
                 const int cols = n - j < AE__NR ? n - j : AE__NR;
-                // The last panel reaches back over columns already done, so as to be whole.
-                const int back = n < AE__NR ? 0 : AE__NR - cols, wide = back + cols;
+                // The last panel may be half as wide, and reaches back over columns already done,
+                // so as to be full.
+                const int vectors = cols <= AE__NR / 2 ? AE__NV / 2 : AE__NV;
+                const int width = vectors * AE__VN, back = n < width ? 0 : width - cols;
+                const int full = back + cols == width;
                 float *to = c + i * ldc + j;
                 const float *from = b + p * brs + (j - back) * bcs;
                 ptrdiff_t ldb = brs, next = bcs;
                 // For few rows B is not worth a copy.
-                if (wide < AE__NR
-                    || (bcs == 1 ? rows > AE__GEMM_FEW : acs != 1 || rows > AE__FEW || deep < 4)) {
-                    if (bcs == 1) AE__K(pack_rows)(panel, from, brs, wide, deep);
-                    else AE__K(pack_columns)(panel, from, bcs, wide, deep,
-                                                  AE__NV);
+                const int few = bcs == 1 ? rows <= AE__GEMM_FEW
+                              : acs == 1 && rows <= AE__FEW && vectors == AE__NV && deep >= 4;
+                if (!few || !full) {
+                    if (bcs == 1) AE__K(pack_rows)(panel, from, brs, back + cols, deep);
+                    else AE__K(pack_columns)(panel, from, bcs, back + cols, deep, AE__NV);
                     from = panel;
                     ldb = AE__NR;
                     next = 1;
                 }
                 if (adds || !bias) AE__K(pack_rows)(start, start, 0, 0, 1);
-                else AE__K(pack_rows)(start, bias + j - back, 0, wide, 1);
+                else AE__K(pack_rows)(start, bias + j - back, 0, back + cols, 1);
                 if (cols < AE__NR) {
-                    AE__K(gemm_last)(to, ldc, start, ap, ars, acs, from, ldb, next, rows, back,
-                                     cols, deep, adds, part);
+                    AE__K(gemm_last)(to, ldc, start, ap, ars, acs, from, ldb, next, rows, vectors,
+                                     back, cols, deep, adds, part);
                 } else {
                     AE__K(gemm_panel)(to, ldc, adds ? to : start, adds ? ldc : 0, ap, ars, acs,
-                                      from, ldb, next, rows, deep);
+                                      from, ldb, next, rows, AE__NV, deep);
                 }
             }
         }
