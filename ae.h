@@ -2339,36 +2339,38 @@ static void AE__K(gemm)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars, 
 
 /* ---- convolution: products whose second factor is read through a table of places ---- */
 
-#if AE__VN > 1
-// n floats from every other place.
-AE__INLINE void AE__K(pick)(float *to, const float *from, int n, AE__V start, int add)
+#ifdef AE__EVENS
+/* Lines of n floats from every other place, and to every other place: the others keep what they
+   have. Down the lines a vector at a time, so that masks are made once. */
+AE__INLINE void AE__K(pick)(float *to, ptrdiff_t to_pitch, const float *from, ptrdiff_t from_pitch,
+                            int lines, int n, AE__V start, int add)
 {
-    for (int j = 0; j < n; j += AE__VN) {
-        const size_t left = (size_t)(n - j), span = 2 * left - 1;
-        const AE__V x = AE__K(load)(from + 2 * j, span);
-        const AE__V y = span > AE__VN ? AE__K(load)(from + 2 * j + AE__VN, span - AE__VN) : x;
-        const AE__V old = add ? AE__K(load)(to + j, left) : start;
-        AE__K(store)(to + j, AE__ADD(old, AE__EVEN(x, y)), left);
+    for (int j = 0; j < n; j += AE__VN, to += AE__VN, from += 2 * AE__VN) {
+        const int left = n - j, span = 2 * left - 1;
+        const int k = left < AE__VN ? left : AE__VN, low = span < AE__VN ? span : AE__VN;
+        const int high = span - low < AE__VN ? span - low : AE__VN;
+        for (int i = 0; i < lines; i++) {
+            const float *f = from + i * from_pitch;
+            float *t = to + i * to_pitch;
+            const AE__V x = AE__LOADK(f, low), y = AE__LOADK(f + low, high);
+            const AE__V old = add ? AE__LOADK(t, k) : start;
+            AE__STOREK(t, AE__ADD(old, AE__EVEN(x, y)), k);
+        }
     }
 }
 
-// v for the even ones of k places; the others keep what they have.
-AE__INLINE void AE__K(spread_part)(float *to, AE__V v, size_t k, AE__V start, int add)
+AE__INLINE void AE__K(spread)(float *to, ptrdiff_t to_pitch, const float *from,
+                              ptrdiff_t from_pitch, int lines, int n, AE__V start, int add)
 {
-    const AE__V old = AE__K(load)(to, k);
     const AE__M even = AE__GT(AE__LOADU(ae__even), AE__SET1(0.0f));
-    AE__K(store)(to, AE__SELECT(even, AE__ADD(add ? old : start, v), old), k);
-}
-
-// n floats to every other place.
-AE__INLINE void AE__K(spread)(float *to, const float *from, int n, AE__V start, int add)
-{
-    for (int j = 0; j < n; j += AE__VN) {
-        const size_t left = (size_t)(n - j), span = 2 * left - 1;
-        const AE__V v = AE__K(load)(from + j, left);
-        AE__K(spread_part)(to + 2 * j, AE__TWICE_LOW(v), span, start, add);
-        if (span <= AE__VN) break;
-        AE__K(spread_part)(to + 2 * j + AE__VN, AE__TWICE_HIGH(v), span - AE__VN, start, add);
+    for (int j = 0; j < n; j += AE__VN / 2, to += AE__VN, from += AE__VN / 2) {
+        const int left = n - j, k = left < AE__VN / 2 ? left : AE__VN / 2, span = 2 * k - 1;
+        for (int i = 0; i < lines; i++) {
+            float *t = to + i * to_pitch;
+            const AE__V v = AE__TWICE_LOW(AE__LOADK(from + i * from_pitch, k));
+            const AE__V old = AE__LOADK(t, span);
+            AE__STOREK(t, AE__SELECT(even, AE__ADD(add ? old : start, v), old), span);
+        }
     }
 }
 #endif
@@ -2410,23 +2412,22 @@ static void AE__K(lines)(float *to, ptrdiff_t to_pitch, int to_step, const float
                                 0);
         return;
     }
-    for (int i = 0; i < lines; i++, to += to_pitch, from += from_pitch) {
-#if AE__VN > 1
-        if (to_step == 1 && from_step == 2) {
-            AE__K(pick)(to, from, n, first, add);
-            continue;
-        }
-        if (to_step == 2 && from_step == 1) {
-            AE__K(spread)(to, from, n, first, add);
-            continue;
-        }
+#ifdef AE__EVENS
+    if (to_step == 1 && from_step == 2) {
+        AE__K(pick)(to, to_pitch, from, from_pitch, lines, n, first, add);
+        return;
+    }
+    if (to_step == 2 && from_step == 1) {
+        AE__K(spread)(to, to_pitch, from, from_pitch, lines, n, first, add);
+        return;
+    }
 #endif
+    for (int i = 0; i < lines; i++, to += to_pitch, from += from_pitch) {
         for (int j = 0; j < n; j++) {
             float *t = to + (ptrdiff_t)j * to_step;
             *t = (add ? *t : start) + from[(ptrdiff_t)j * from_step];
         }
     }
-    (void)first;
 }
 
 // One tile of `rows` x nv vectors: c = or += the sum over p of a[r*ars + at[p].a] b[at[p].b + j].
@@ -2571,10 +2572,13 @@ static double AE__K(plane_sum)(const float *x, size_t stride, size_t planes, siz
     for (int v = 0; v < 4; v++) part[v] = AE__SET1(0.0f);
     for (size_t b = 0; b < planes; b++, x += stride) {
         for (size_t i = 0; i < n; i += 4 * AE__VN) {
+            const int whole = n - i >= 4 * AE__VN;
             AE__UNROLL
-            for (size_t v = 0; v < 4; v++) {
-                const size_t at = i + v * AE__VN;
-                if (at < n) part[v] = AE__ADD(part[v], AE__K(load)(x + at, n - at));
+            for (size_t v = 0; v < 4 && whole; v++) {
+                part[v] = AE__ADD(part[v], AE__LOADU(x + i + v * AE__VN));
+            }
+            for (size_t at = i; at < n && !whole; at += AE__VN) {
+                part[0] = AE__ADD(part[0], AE__K(load)(x + at, n - at));
             }
             if (++terms < AE__SUM_BLOCK && (b + 1 < planes || i + 4 * AE__VN < n)) continue;
             for (int v = 0; v < 4; v++) {
@@ -3834,18 +3838,6 @@ typedef struct ae__conv_block { // channels x lines x columns of taps, and a pat
 #define AE__CONV_PANEL 8192     /* AE__GEMM_K x 32                                              */
 #define AE__CONV_K 512          /* (channel, tap) at a time; their sum is still AE__GEMM_K deep */
 
-typedef struct ae__conv_room {  // the scratch of a task, and what lies in it
-    float *floats;
-    size_t n;
-    ae__conv_axis ah, aw;       // pictures: the last axes, and the patches that fit
-    int h, width;
-    ae__conv_block b;           // the last block, of `from`
-    const float *from;
-    int tap_h, tap_w;
-    ae__spot spot[AE__CONV_K];
-} ae__conv_room;
-
-
 AE_API ae_conv ae_conv_defaults(const ae_conv *o)
 {
     ae_conv d;
@@ -4016,22 +4008,11 @@ static void ae__conv_spots(const ae__conv *t, ae__spot *at, const ae__conv_block
     }
 }
 
-// Lays the block's part of a picture, unless it lies there already.
-static void ae__conv_lay(const ae__conv *t, ae__conv_room *room, float *to, const ae__conv_block *b,
-                         const ae__conv_axis *ah, const ae__conv_axis *aw, const float *from,
-                         ptrdiff_t channel)
+// Lays the block's part of a picture. The zeros around it are there already.
+static void ae__conv_lay(const ae__conv *t, float *to, const ae__conv_block *b,
+                         const ae__conv_axis *ah, const ae__conv_axis *aw, const float *from)
 {
     const ptrdiff_t planes = b->h.variants * b->w.variants;
-    const int same = !memcmp(b, &room->b, offsetof(ae__conv_block, size));
-    if (!same || ah->tap != room->tap_h || aw->tap != room->tap_w) {
-        ae__conv_spots(t, room->spot, b, ah, aw, channel);
-        room->tap_h = ah->tap;
-        room->tap_w = aw->tap;
-    }
-    if (same && from == room->from) return;
-    if (!same) memset(to, 0, b->size * sizeof *to);     // the zeros stay for the next picture
-    room->b = *b;
-    room->from = from;
     for (int u = 0; u < b->h.variants; u++) {
         const int y = b->h.start + u * b->h.apart;
         int top, bottom;
@@ -4054,85 +4035,101 @@ static void ae__conv_lay(const ae__conv *t, ae__conv_room *room, float *to, cons
 /* ---- the jobs: number `at` of the pictures' groups (weights: of the groups), and of it the part
    first ... last-1 ---- */
 
-// Patches of at most h x width outputs: as high, else as wide as fits into the room.
-static void ae__conv_fit(ae__conv_room *room, const ae__conv_axis *ah, const ae__conv_axis *aw,
-                         int channels, int h, int width, size_t laid_n, size_t outputs)
+typedef struct ae__conv_patch {
+    const ae__conv_axis *ah, *aw;
+    int i, j, h, w;             // outputs i ... i+h-1, j ... j+w-1
+} ae__conv_patch;
+
+// The largest patches that fit into the room: as high, else as wide as can be, about equally high.
+static void ae__conv_fit(ae__conv_patch *p, int channels, size_t laid_n, size_t outputs)
 {
-    if (!memcmp(ah, &room->ah, sizeof *ah) && !memcmp(aw, &room->aw, sizeof *aw)) return;
-    room->ah = *ah;
-    room->aw = *aw;
+    const int all = p->h;
     for (;;) {
-        ae__conv_block b = ae__conv_block_of(ah, aw, 0, channels, AE__CONV_K, 0, h, 0, width);
-        if (b.size <= laid_n && (size_t)h * (size_t)b.w.extent <= outputs) break;
-        if (h > 1) h -= (h + 7) / 8;
-        else width -= (width + 7) / 8;
+        ae__conv_block b = ae__conv_block_of(p->ah, p->aw, 0, channels, AE__CONV_K, 0, p->h, 0,
+                                             p->w);
+        if (b.size <= laid_n && (size_t)p->h * (size_t)b.w.extent <= outputs) break;
+        if (p->h > 1) p->h -= (p->h + 7) / 8;
+        else p->w -= (p->w + 7) / 8;
     }
-    room->h = (ah->n - 1) / ((ah->n - 1) / h + 1) + 1;          // of about equal size
-    room->width = width;
+    p->h = (all - 1) / ((all - 1) / p->h + 1) + 1;
 }
 
-// A picture from another one: the outputs first ... last-1 of the longer axis.
-static void ae__conv_outputs(const ae__conv *t, size_t at, const ae__conv_axis *ah,
-                             const ae__conv_axis *aw, int first, int last,
-                             ae__conv_room *room)
+/* All outputs of a patch in picture x, from a block that was laid: a few rows of the product, then
+   their lines to where they belong. */
+static void ae__conv_patch_outputs(const ae__conv *t, size_t x, const ae__conv_patch *p,
+                                   const ae__conv_block *b, const ae__spot *spots,
+                                   const float *laid, float *products, size_t products_n)
 {
-    const int gather = t->kind == AE__CONV_GATHER, mr = t->kernels->mr, nr = t->kernels->nr;
-    const int channels = gather ? t->C : t->O, taps = t->o.kernel_h * t->o.kernel_w;
-    const int fold = t->apart ? taps : 1, m = (gather ? t->O : t->C) * fold;
-    const int H = gather ? t->OH : t->H, W = gather ? t->OW : t->W, cut_h = H >= W;
-    const ptrdiff_t rows = gather ? t->K : taps / fold, columns = gather ? taps : t->K;
-    const size_t group = at % (size_t)t->o.groups;
-    const float *from = gather ? t->big + at * (size_t)t->C * (size_t)t->H * (size_t)t->W
-                               : t->small + at * (size_t)t->O * (size_t)t->N;
+    const int gather = t->kind == AE__CONV_GATHER, nr = t->kernels->nr, KW = t->o.kernel_w;
+    const int taps = t->o.kernel_h * KW, fold = t->apart ? taps : 1;
+    const int channels = gather ? t->O : t->C, m = channels * fold;
+    const ptrdiff_t H = gather ? t->OH : t->H, W = gather ? t->OW : t->W;
+    const ptrdiff_t rows = gather ? t->K : taps / fold;
+    const size_t group = x % (size_t)t->o.groups;
     const float *w = t->w + group * (size_t)t->O * (size_t)t->K;
-    const float *bias = t->bias ? t->bias + group * (size_t)(m / fold) : NULL;
-    float *out = t->out + at * (size_t)(m / fold) * (size_t)H * (size_t)W;
-    const int K = channels * ah->taps * aw->taps;
-    const int bottom = cut_h ? ae__least(last, ah->n) : ah->n, top = cut_h ? first : 0;
-    const int right = cut_h ? aw->n : ae__least(last, aw->n), left = cut_h ? 0 : first;
-    if (top >= bottom || left >= right) return;
-    const size_t products_n = room->n >= AE_SCRATCH ? 8192 : 4096, laid_n = room->n - products_n;
-    float *laid = room->floats, *products = laid + laid_n;
-    ae__conv_fit(room, ah, aw, channels, bottom - top, right - left, laid_n,
-                 products_n / (size_t)mr - (size_t)nr);
-    for (int i = top; i < bottom; i += room->h)
-        for (int j = left; j < right; j += room->width) {
-            const int lines = ae__least(room->h, bottom - i), n = ae__least(room->width, right - j);
-            int k = 0;
-            do {
-                ae__conv_block b = ae__conv_block_of(ah, aw, k, channels, AE__CONV_K, i, lines, j,
-                                                     n);
-                ae__conv_lay(t, room, laid, &b, ah, aw, from, columns);
-                const int long_n = (lines - 1) * b.pitch + n;
-                const int ld = (int)ae__round_up((size_t)long_n, (size_t)nr);
-                const int most = (int)products_n / ld, cuts = (m - 1) / most + 1;
-                for (int r = 0, some; r < m; r += some) {
-                    some = ae__least((m - 1) / cuts + 1, m - r);
-                    const int parts = b.depth ? (b.depth - 1) / AE__GEMM_K + 1 : 1;
-                    const int deep = (b.depth - 1) / parts + 1;
-                    int p = 0;
-                    do {
-                        t->kernels->conv(products, ld, w + r * rows, rows, laid, room->spot + p,
-                                         some, ld, ae__least(deep, b.depth - p), p > 0);
-                        p += deep;
-                    } while (p < b.depth);
-                    for (int s = 0; s < some; s++) {
-                        const int c = (r + s) / fold, tap = (r + s) % fold;
-                        const int y = ah->to + i * ah->to_step + tap / t->o.kernel_w;
-                        const int x = aw->to + j * aw->to_step + tap % t->o.kernel_w;
-                        t->kernels->lines(out + ((ptrdiff_t)c * H + y) * W + x,
-                                          (ptrdiff_t)ah->to_step * W, aw->to_step,
-                                          products + (ptrdiff_t)s * ld, b.pitch, 1, lines, n,
-                                          bias ? bias[c] : 0.0f, k > 0);
-                    }
-                }
-                k += b.depth;
-            } while (k < K);
+    const float *bias = t->bias ? t->bias + group * (size_t)channels : NULL;
+    float *out = t->out + x * (size_t)channels * (size_t)H * (size_t)W +
+                 (p->ah->to + (ptrdiff_t)p->i * p->ah->to_step) * W +
+                 p->aw->to + (ptrdiff_t)p->j * p->aw->to_step;
+    const int ld = (int)ae__round_up((size_t)((p->h - 1) * b->pitch + p->w), (size_t)nr);
+    const int cuts = (m - 1) / ((int)products_n / ld) + 1;
+    const int parts = b->depth ? (b->depth - 1) / AE__GEMM_K + 1 : 1;
+    const int deep = (b->depth + parts - 1) / parts;
+    for (int r = 0, tap = 0, some; r < m; r += some) {
+        some = ae__least((m - 1) / cuts + 1, m - r);
+        for (int i = 0; i < parts; i++)
+            t->kernels->conv(products, ld, w + r * rows, rows, laid, spots + i * deep, some, ld,
+                             ae__least(deep, b->depth - i * deep), i > 0);
+        for (int s = 0; s < some; s++) {
+            t->kernels->lines(out + tap / KW * W + tap % KW, p->ah->to_step * W, p->aw->to_step,
+                              products + (ptrdiff_t)s * ld, b->pitch, 1, p->h, p->w,
+                              bias ? *bias : 0.0f, b->c + b->p + b->q > 0);
+            if (++tap < fold) continue;
+            tap = 0;
+            out += H * W;
+            if (bias) bias++;
         }
+    }
 }
 
-static void ae__conv_pictures(const ae__conv *t, size_t at, int first, int last,
-                              ae__conv_room *room)
+// `count` pictures from others: the outputs first ... last-1 of the longer axis.
+static void ae__conv_outputs(const ae__conv *t, size_t at, size_t count, const ae__conv_axis *ah,
+                             const ae__conv_axis *aw, int first, int last, float *room,
+                             size_t room_n)
+{
+    const int gather = t->kind == AE__CONV_GATHER, channels = gather ? t->C : t->O;
+    const int by_lines = gather ? t->OH >= t->OW : t->H >= t->W;
+    const float *source = gather ? t->big : t->small;
+    const size_t size = (size_t)channels * (size_t)ah->in * (size_t)aw->in;
+    const ptrdiff_t channel = gather ? t->o.kernel_h * t->o.kernel_w : t->K;
+    const int top = by_lines ? first : 0, bottom = by_lines ? ae__least(last, ah->n) : ah->n;
+    const int left = by_lines ? 0 : first, right = by_lines ? aw->n : ae__least(last, aw->n);
+    const size_t products_n = room_n >= AE_SCRATCH ? 8192 : 4096, laid_n = room_n - products_n;
+    const int K = channels * ah->taps * aw->taps;
+    ae__conv_patch most = { ah, aw, top, left, bottom - top, right - left };
+    if (most.h < 1 || most.w < 1) return;
+    ae__conv_fit(&most, channels, laid_n,
+                 products_n / (size_t)t->kernels->mr - (size_t)t->kernels->nr);
+    for (int i = top; i < bottom; i += most.h)
+        for (int j = left; j < right; j += most.w)
+            for (int k = 0, depth; k == 0 || k < K; k += depth ? depth : 1) {
+                const ae__conv_patch p = { ah, aw, i, j, ae__least(most.h, bottom - i),
+                                           ae__least(most.w, right - j) };
+                const ae__conv_block b = ae__conv_block_of(ah, aw, k, channels, AE__CONV_K, i, p.h,
+                                                           j, p.w);
+                ae__spot spots[AE__CONV_K];
+                ae__conv_spots(t, spots, &b, ah, aw, channel);
+                memset(room, 0, b.size * sizeof *room);
+                for (size_t x = at; x < at + count; x++) {
+                    ae__conv_lay(t, room, &b, ah, aw, source + x * size);
+                    ae__conv_patch_outputs(t, x, &p, &b, spots, room, room + laid_n, products_n);
+                }
+                depth = b.depth;
+            }
+}
+
+static void ae__conv_pictures(const ae__conv *t, size_t at, size_t count, int first, int last,
+                              float *room, size_t room_n)
 {
     const ae_conv *o = &t->o;
     if (t->kind == AE__CONV_GATHER) {
@@ -4140,7 +4137,7 @@ static void ae__conv_pictures(const ae__conv *t, size_t at, int first, int last,
                                                       o->pad_h, o->dilation_h);
         const ae__conv_axis aw = ae__conv_gather_axis(t->OW, t->W, o->kernel_w, o->stride_w,
                                                       o->pad_w, o->dilation_w);
-        ae__conv_outputs(t, at, &ah, &aw, first, last, room);
+        ae__conv_outputs(t, at, count, &ah, &aw, first, last, room, room_n);
         return;
     }
     for (int i = 0; i < (t->apart ? 1 : o->stride_h); i++)
@@ -4149,14 +4146,14 @@ static void ae__conv_pictures(const ae__conv *t, size_t at, int first, int last,
                                                            o->pad_h, o->dilation_h, i);
             const ae__conv_axis aw = ae__conv_scatter_axis(t->OW, t->W, o->kernel_w, o->stride_w,
                                                            o->pad_w, o->dilation_w, j);
-            ae__conv_outputs(t, at, &ah, &aw, first, last, room);
+            ae__conv_outputs(t, at, count, &ah, &aw, first, last, room, room_n);
         }
 }
 
 #ifndef AE_NO_TRAIN
-// dw (O,K) += the sum of small big, over all pictures in order: some channels of small or big.
-static void ae__conv_weights(const ae__conv *t, size_t at, int first, int last,
-                             ae__conv_room *room)
+// dw (O,K) += the sum of small big, over all patches, of each all pictures in order: some channels of small or big.
+static void ae__conv_weights(const ae__conv *t, size_t at, int first, int last, float *room,
+                             size_t room_n)
 {
     const ae_conv *o = &t->o;
     const ae__conv_axis ah = ae__conv_gather_axis(t->OH, t->H, o->kernel_h, o->stride_h, o->pad_h,
@@ -4166,39 +4163,42 @@ static void ae__conv_weights(const ae__conv *t, size_t at, int first, int last,
     const int taps = o->kernel_h * o->kernel_w, nr = t->kernels->nr;
     const int o0 = t->by_rows ? first : 0, o1 = t->by_rows ? last : t->O;
     const int k0 = t->by_rows ? 0 : first * taps, k1 = t->by_rows ? t->K : last * taps;
+    const size_t O = (size_t)t->O, N = (size_t)t->N, groups = (size_t)o->groups;
     const size_t picture = (size_t)t->C * (size_t)t->H * (size_t)t->W;
     // patches of about equal size
     const int wide = (t->OW - 1) / ((t->OW - 1) / AE__GEMM_K + 1) + 1;
     const int high = AE__GEMM_K / wide, h = (t->OH - 1) / ((t->OH - 1) / high + 1) + 1;
-    const size_t sums_n = room->n >= AE_SCRATCH ? AE__CONV_PANEL : AE__CONV_PANEL / 2;
-    float *panel = room->floats, *sums = panel + AE__CONV_PANEL, *laid = sums + sums_n;
-    const size_t laid_n = room->n - AE__CONV_PANEL - sums_n;
+    const size_t sums_n = room_n >= AE_SCRATCH ? AE__CONV_PANEL : AE__CONV_PANEL / 2;
+    float *panel = room, *sums = panel + AE__CONV_PANEL, *laid = sums + sums_n;
+    const size_t laid_n = room_n - AE__CONV_PANEL - sums_n;
     int limit = ae__least(AE__GEMM_K, (int)(sums_n / (size_t)nr));
-    ae__conv_block b = ae__conv_block_of(&ah, &aw, k0, k1 / taps, limit, 0, h, 0, wide);
-    for (; b.size > laid_n; b = ae__conv_block_of(&ah, &aw, k0, k1 / taps, limit, 0, h, 0, wide))
+    while (ae__conv_block_of(&ah, &aw, k0, k1 / taps, limit, 0, h, 0, wide).size > laid_n)
         limit = (limit + 1) / 2;
-    for (int k = k0, depth; k < k1; k += depth) {
-        depth = ae__conv_block_of(&ah, &aw, k, k1 / taps, limit, 0, h, 0, wide).depth;
-        for (int r = o0; r < o1; r += nr) {
+    for (int r = o0; r < o1; r += nr)
+        for (int k = k0, depth = 0; k < k1; k += depth) {
             const int rows = ae__least(nr, o1 - r);
-            memset(sums, 0, (size_t)depth * (size_t)nr * sizeof *sums);
-            for (size_t x = at; x < (size_t)t->B * (size_t)o->groups; x += (size_t)o->groups) {
-                const float *small = t->small + (x * (size_t)t->O + (size_t)r) * (size_t)t->N;
-                for (int i = 0; i < t->OH; i += h)
-                    for (int j = 0; j < t->OW; j += wide) {
-                        const int lines = ae__least(h, t->OH - i), n = ae__least(wide, t->OW - j);
-                        b = ae__conv_block_of(&ah, &aw, k, k1 / taps, limit, i, lines, j, n);
-                        ae__conv_lay(t, room, laid, &b, &ah, &aw, t->big + x * picture, taps);
-                        t->kernels->conv_weights(sums, laid, room->spot, b.pitch,
-                                                 small + (ptrdiff_t)i * t->OW + j, t->N, t->OW,
-                                                 rows, lines, n, depth, panel);
+            memset(sums, 0, sums_n * sizeof *sums);
+            for (int i = 0; i < t->OH; i += h)
+                for (int j = 0; j < t->OW; j += wide) {
+                    const int lines = ae__least(h, t->OH - i), n = ae__least(wide, t->OW - j);
+                    const ae__conv_block b = ae__conv_block_of(&ah, &aw, k, k1 / taps, limit, i,
+                                                               lines, j, n);
+                    ae__spot spots[AE__GEMM_K];
+                    ae__conv_spots(t, spots, &b, &ah, &aw, taps);
+                    memset(laid, 0, b.size * sizeof *laid);
+                    depth = b.depth;
+                    for (size_t x = at; x < (size_t)t->B * groups; x += groups) {
+                        ae__conv_lay(t, laid, &b, &ah, &aw, t->big + x * picture);
+                        t->kernels->conv_weights(sums, laid, spots, b.pitch,
+                                                 t->small + (x * O + (size_t)r) * N +
+                                                     (ptrdiff_t)i * t->OW + j,
+                                                 t->N, t->OW, rows, lines, n, depth, panel);
                     }
-            }
-            float *dw = t->out + (at * (size_t)t->O + (size_t)r) * (size_t)t->K + k;
+                }
+            float *dw = t->out + (at * O + (size_t)r) * (size_t)t->K + k;
             for (int s = 0; s < rows; s++)
                 for (int p = 0; p < depth; p++) dw[(ptrdiff_t)s * t->K + p] += sums[p * nr + s];
         }
-    }
 }
 
 // The bias' gradient: out[c] += the sum of big's plane c over all pictures, for some channels.
@@ -4217,21 +4217,23 @@ static void ae__conv_job(void *arg, int task)
 {
     const ae__conv *t = (const ae__conv *)arg;
     float small[AE__CONV_MIN];
-    ae__conv_room room;
     const int own = t->e && t->e->scratch;
-    memset(&room, 0, sizeof room);
-    room.floats = own ? t->e->scratch + (size_t)task * AE_SCRATCH : small;
-    room.n = own ? AE_SCRATCH : AE__CONV_MIN;
+    float *room = own ? t->e->scratch + (size_t)task * AE_SCRATCH : small;
+    const size_t room_n = own ? AE_SCRATCH : AE__CONV_MIN;
     const size_t pieces = (size_t)t->pieces, units = t->products * pieces;
-    const size_t tasks = (size_t)t->tasks, begin = units * (size_t)task / tasks;
-    for (size_t unit = begin; unit < units * ((size_t)task + 1) / tasks; unit++) {
+    const size_t tasks = (size_t)t->tasks, end = units * ((size_t)task + 1) / tasks;
+    // so many pictures at once stay in the second-level cache
+    const size_t picture = (size_t)t->C * (size_t)t->H * (size_t)t->W + (size_t)t->O * (size_t)t->N;
+    const size_t most = pieces > 1 ? 1 : 131072 / picture + 1;
+    for (size_t unit = units * (size_t)task / tasks, count; unit < end; unit += count) {
+        const size_t at = unit / pieces;
         const int first = (int)(unit % pieces) * t->piece;
         const int last = t->size - first < t->piece ? t->size : first + t->piece;
+        count = t->kind <= AE__CONV_SCATTER ? ae__min(most, end - unit) : 1;
         if (t->kind <= AE__CONV_SCATTER)
-            ae__conv_pictures(t, unit / pieces, first, last, &room);
+            ae__conv_pictures(t, at, count, first, last, room, room_n);
 #ifndef AE_NO_TRAIN
-        if (t->kind == AE__CONV_WEIGHTS)
-            ae__conv_weights(t, unit / pieces, first, last, &room);
+        if (t->kind == AE__CONV_WEIGHTS) ae__conv_weights(t, at, first, last, room, room_n);
         if (t->kind == AE__CONV_SUMS) ae__conv_sums(t, first, last);
 #endif
     }
