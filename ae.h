@@ -3568,7 +3568,8 @@ static void ae__gemm(const ae_exec *e, float *c, ptrdiff_t ldc, const float *a, 
                      const float *bias, int m, int n, int k, int accumulate)
 {
     const ae_kernels *kernels = ae__kernels_of(e);
-    int threads = e && (double)m * n * k > 1e6 ? e->threads : 1;   // less is not worth a thread
+    // A few rows take as long as eight: B has to be read. Less than 1e6 is not worth a thread.
+    int threads = e && (double)(m < 8 ? 8 : m) * n * k > 1e6 ? e->threads : 1;
     ae__gemm_task g;
     g.e = e;
     g.c = c;
