@@ -14,6 +14,9 @@ void *test_malloc(size_t bytes);
 void test_free(void *p);
 #define AE_MALLOC(bytes) test_malloc(bytes)
 #define AE_FREE(p) test_free(p)
+#ifndef AE_SCALAR
+#define AE_SCALAR           /* --isa scalar */
+#endif
 #define AE_IMPLEMENTATION
 #include "test.h"
 #include <locale.h>
