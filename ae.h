@@ -288,7 +288,7 @@ typedef enum ae_act {           /* formula                                      
 /* y = act(x), n elements.   y (n) written   x (n)   a: the parameter in the table, else ignored
    y may be x. NaN in, NaN out.
    Off by at most 3 units in the last place; GELU by 8, and for x < 0, where it fades, by
-   8 + x^2/2 (GELU_TANH: 8 + 2 x^2). Results of size 1e-38 (1 + |x|) may be 0. */
+   8 + x^2/2 (GELU_TANH: 8 + 5/2 x^2). Results of size 1e-38 (1 + |x|) may be 0. */
 AE_API void ae_activation_forward(const ae_exec *e, float *y, const float *x, ae_act act, float a,
                                   size_t n);
 /* y = softmax(x) over each of B rows of F.   y (B,F) written   x (B,F).   y may be x. */

@@ -120,7 +120,7 @@ static void act_curve(void *arg, const float *x, float *y, double *want, double 
         double v = (double)x[i], tail = v < 0 ? v * v : 0;
         want[i] = act_value(c->act, (double)c->a, v);
         allowed[i] = c->act == AE_ACT_GELU ? 8 + tail / 2 :
-                     c->act == AE_ACT_GELU_TANH ? 8 + 2 * tail : 3;
+                     c->act == AE_ACT_GELU_TANH ? 8 + 2.5 * tail : 3;
     }
 }
 
