@@ -1644,7 +1644,7 @@ struct ae_kernels {
     void (*column_sum)(float *y, const float *x, size_t ldx, int rows, int cols);   /* y += ... */
     /* For convolutions: B(p,j) = b[at[p].b + j].  lines: n floats of each of some lines,
        to = start + from, or to += from.  conv: c (m,n) = or += A B, A(i,p) = a[i*ars + at[p].a],
-       n a multiple of nr; B is read up to there.                                                */
+       n a multiple of nr / 2; B is read up to there.                                            */
     void (*lines)(float *to, ptrdiff_t to_pitch, int to_step, const float *from,
                   ptrdiff_t from_pitch, int from_step, int lines, int n, float start, int add);
     void (*conv)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars, const float *b,
@@ -2369,9 +2369,10 @@ AE__INLINE void AE__K(conv_rows)(float *c, ptrdiff_t ldc, const float *a, ptrdif
     for (; j + nv * AE__VN <= n; j += nv * AE__VN) {
         AE__K(conv_tile)(c + j, ldc, a, ars, b + j, at, k, add, rows, nv);
     }
-    for (; nv > AE__NV && j < n; j += AE__NR) {
+    for (; nv > AE__NV && j + AE__NR <= n; j += AE__NR) {
         AE__K(conv_tile)(c + j, ldc, a, ars, b + j, at, k, add, rows, AE__NV);
     }
+    if (j < n) AE__K(conv_tile)(c + j, ldc, a, ars, b + j, at, k, add, rows, AE__NV / 2);
 }
 
 static void AE__K(conv)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars, const float *b,
@@ -2388,6 +2389,9 @@ static void AE__K(conv)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars, 
         } else if (AE__MR > 4 && m >= 4) {
             rows = 4;
             AE__K(conv_rows)(c, ldc, a, ars, b, at, n, k, add, 4, AE__NV);
+        } else if (AE__MR >= 12 && m == 3) {
+            rows = 3;
+            AE__K(conv_rows)(c, ldc, a, ars, b, at, n, k, add, 3, 2 * AE__NV);
         } else if (AE__VN > 1 && m >= 2) {
             rows = 2;
             AE__K(conv_rows)(c, ldc, a, ars, b, at, n, k, add, 2, 4);
@@ -3410,8 +3414,9 @@ typedef struct ae__conv_span {
 typedef struct ae__conv_block { // channels x lines x columns of taps, and a patch of their source
     int c, channels, p, lines, q, columns, depth;
     ae__conv_span h, w;
-    int pitch, plane;           // floats from line to line, from variant to variant
-    size_t size;                // floats in all; the last member
+    int pitch;                  // floats from line to line
+    ptrdiff_t plane;            // and from variant to variant
+    size_t size;                // and in all, at most
 } ae__conv_block;
 
 #define AE__CONV_MIN 17408      /* floats of scratch where there are no AE_SCRATCH              */
@@ -3561,7 +3566,7 @@ static ae__conv_block ae__conv_block_of(const ae__conv_axis *ah, const ae__conv_
     b.w = ae__conv_span_of(aw, b.q, b.columns, j0, w);
     // a line's last zeros may be the next one's first
     b.pitch = b.w.extent - ae__least(b.w.lead, b.w.tail);
-    b.plane = b.h.extent * b.pitch;
+    b.plane = (ptrdiff_t)b.h.extent * b.pitch;
     // a product reads up to 32 floats too far
     b.size = (size_t)b.channels * (size_t)b.h.variants * (size_t)b.w.variants *
              (size_t)b.h.extent * (size_t)b.w.extent + (size_t)b.w.extent + 32;
@@ -3572,7 +3577,8 @@ static ae__conv_block ae__conv_block_of(const ae__conv_axis *ah, const ae__conv_
 static void ae__conv_spots(const ae__conv *t, ae__spot *at, const ae__conv_block *b,
                            const ae__conv_axis *ah, const ae__conv_axis *aw, ptrdiff_t channel)
 {
-    const int plane = b->h.variants * b->w.variants * b->plane, taps = b->lines * b->columns;
+    const ptrdiff_t channels = b->h.variants * b->w.variants * b->plane;
+    const int taps = b->lines * b->columns;
     for (int i = 0; i < taps; i++) {
         const int p = i / b->columns, q = i % b->columns;
         const int y = p * ah->dilation, x = q * aw->dilation;
@@ -3580,11 +3586,11 @@ static void ae__conv_spots(const ae__conv *t, ae__spot *at, const ae__conv_block
         const int down = b->h.shared ? y / ah->step : 0, right = b->w.shared ? x / aw->step : 0;
         at[i].a = b->c * channel + aw->tap + (b->q + q) * aw->tap_step +
                   (ah->tap + (b->p + p) * ah->tap_step) * t->o.kernel_w;
-        at[i].b = (u * b->w.variants + v) * b->plane + down * b->pitch + right;
+        at[i].b = (u * b->w.variants + v) * b->plane + (ptrdiff_t)down * b->pitch + right;
     }
     for (int i = taps; i < b->depth; i++) {
         at[i].a = at[i - taps].a + channel;
-        at[i].b = at[i - taps].b + plane;
+        at[i].b = at[i - taps].b + channels;
     }
 }
 
@@ -3651,12 +3657,14 @@ static void ae__conv_patch_outputs(const ae__conv *t, size_t x, const ae__conv_p
     float *out = t->out + x * (size_t)channels * (size_t)H * (size_t)W +
                  (p->ah->to + (ptrdiff_t)p->i * p->ah->to_step) * W +
                  p->aw->to + (ptrdiff_t)p->j * p->aw->to_step;
-    const int ld = (int)ae__round_up((size_t)((p->h - 1) * b->pitch + p->w), (size_t)nr);
-    const int cuts = (m - 1) / ((int)products_n / ld) + 1;
+    const int ld = (int)ae__round_up((size_t)((p->h - 1) * b->pitch + p->w), (size_t)nr / 2);
+    // equal parts, in fours: a few rows alone are slow
+    const int most = (int)products_n / ld, cuts = (m - 1) / most + 1;
+    const int part = ae__least(most, (int)ae__round_up((size_t)((m - 1) / cuts + 1), 4));
     const int parts = b->depth ? (b->depth - 1) / AE__GEMM_K + 1 : 1;
     const int deep = (b->depth + parts - 1) / parts;
     for (int r = 0, tap = 0, some; r < m; r += some) {
-        some = ae__least((m - 1) / cuts + 1, m - r);
+        some = ae__least(part, m - r);
         for (int i = 0; i < parts; i++)
             t->kernels->conv(products, ld, w + r * rows, rows, laid, spots + i * deep, some, ld,
                              ae__least(deep, b->depth - i * deep), i > 0);
@@ -3731,7 +3739,8 @@ static void ae__conv_pictures(const ae__conv *t, size_t at, size_t count, int fi
 }
 
 #ifndef AE_NO_TRAIN
-// dw (O,K) += the sum of small big, over all patches, of each all pictures in order: some channels of small or big.
+/* dw (O,K) += the sum of small big, over the patches and of each over the pictures in order: some
+   channels of small or of big. */
 static void ae__conv_weights(const ae__conv *t, size_t at, int first, int last, float *room,
                              size_t room_n)
 {
@@ -3769,10 +3778,10 @@ static void ae__conv_weights(const ae__conv *t, size_t at, int first, int last, 
                     depth = b.depth;
                     for (size_t x = at; x < (size_t)t->B * groups; x += groups) {
                         ae__conv_lay(t, laid, &b, &ah, &aw, t->big + x * picture);
+                        const float *small = t->small + (x * O + (size_t)r) * N + j;
                         t->kernels->conv_weights(sums, laid, spots, b.pitch,
-                                                 t->small + (x * O + (size_t)r) * N +
-                                                     (ptrdiff_t)i * t->OW + j,
-                                                 t->N, t->OW, rows, lines, n, depth, panel);
+                                                 small + (ptrdiff_t)i * t->OW, t->N, t->OW, rows,
+                                                 lines, n, depth, panel);
                     }
                 }
             float *dw = t->out + (at * O + (size_t)r) * (size_t)t->K + k;
