@@ -3763,9 +3763,11 @@ static void ae__conv_weights(const ae__conv *t, size_t at, int first, int last, 
     int limit = ae__least(AE__GEMM_K, (int)(sums_n / (size_t)nr));
     while (ae__conv_block_of(&ah, &aw, k0, k1 / taps, limit, 0, h, 0, wide).size > laid_n)
         limit = (limit + 1) / 2;
-    for (int r = o0; r < o1; r += nr)
-        for (int k = k0, depth = 0; k < k1; k += depth) {
-            const int rows = ae__least(nr, o1 - r);
+    for (int k = k0, depth; k < k1; k += depth) {
+        depth = ae__conv_block_of(&ah, &aw, k, k1 / taps, limit, 0, h, 0, wide).depth;
+        const int most = (int)sums_n / depth / nr * nr;     // rows of dw at a time
+        for (int r0 = o0; r0 < o1; r0 += most) {
+            const int r1 = ae__least(r0 + most, o1);
             memset(sums, 0, sums_n * sizeof *sums);
             for (int i = 0; i < t->OH; i += h)
                 for (int j = 0; j < t->OW; j += wide) {
@@ -3775,19 +3777,21 @@ static void ae__conv_weights(const ae__conv *t, size_t at, int first, int last, 
                     ae__spot spots[AE__GEMM_K];
                     ae__conv_spots(t, spots, &b, &ah, &aw, taps);
                     memset(laid, 0, b.size * sizeof *laid);
-                    depth = b.depth;
                     for (size_t x = at; x < (size_t)t->B * groups; x += groups) {
+                        const float *small = t->small + x * O * N + (ptrdiff_t)i * t->OW + j;
                         ae__conv_lay(t, laid, &b, &ah, &aw, t->big + x * picture);
-                        const float *small = t->small + (x * O + (size_t)r) * N + j;
-                        t->kernels->conv_weights(sums, laid, spots, b.pitch,
-                                                 small + (ptrdiff_t)i * t->OW, t->N, t->OW, rows,
-                                                 lines, n, depth, panel);
+                        for (int r = r0; r < r1; r += nr)
+                            t->kernels->conv_weights(sums + (r - r0) * depth, laid, spots, b.pitch,
+                                                     small + (size_t)r * N, t->N, t->OW,
+                                                     ae__least(nr, r1 - r), lines, n, depth, panel);
                     }
                 }
-            float *dw = t->out + (at * O + (size_t)r) * (size_t)t->K + k;
-            for (int s = 0; s < rows; s++)
-                for (int p = 0; p < depth; p++) dw[(ptrdiff_t)s * t->K + p] += sums[p * nr + s];
+            float *dw = t->out + (at * O + (size_t)r0) * (size_t)t->K + k;
+            for (int r = 0; r < r1 - r0; r++, dw += t->K)
+                for (int p = 0; p < depth; p++)
+                    dw[p] += sums[(r / nr * depth + p) * nr + r % nr];
         }
+    }
 }
 
 // The bias' gradient: out[c] += the sum of big's plane c over all pictures, for some channels.
