@@ -2303,10 +2303,9 @@ static void AE__K(lines)(float *to, ptrdiff_t to_pitch, int to_step, const float
     if (to_step == 1 && from_step == 1) {
         const int whole = to_pitch == n && from_pitch == n;     // one long line
         const int long_n = whole ? n * lines : n;
-        if (add) AE__K(whole_lines)(to, to_pitch, from, from_pitch, whole ? 1 : lines, long_n,
-                                    first, 1);
-        else AE__K(whole_lines)(to, to_pitch, from, from_pitch, whole ? 1 : lines, long_n, first,
-                                0);
+        if (whole) lines = 1;
+        if (add) AE__K(whole_lines)(to, to_pitch, from, from_pitch, lines, long_n, first, 1);
+        else AE__K(whole_lines)(to, to_pitch, from, from_pitch, lines, long_n, first, 0);
         return;
     }
 #ifdef AE__EVENS
@@ -3473,42 +3472,41 @@ static void ae__conv_inside(int *lo, int *hi, int start, int step, int in, int n
     if (*lo > *hi) *lo = *hi;
 }
 
-static ae__conv_axis ae__conv_gather_axis(int small, int big, int kernel, int stride, int pad,
-                                          int dilation)
+// Along the lines (wide) or down the picture: small from big.
+static ae__conv_axis ae__conv_gather_axis(const ae__conv *t, int wide)
 {
     ae__conv_axis a;
     memset(&a, 0, sizeof a);
-    a.n = small;
-    a.to_step = 1;
-    a.in = big;
-    a.start = -pad;
-    a.step = stride;
-    a.dilation = dilation;
-    a.taps = kernel;
-    a.tap_step = 1;
+    a.n = wide ? t->OW : t->OH;
+    a.in = wide ? t->W : t->H;
+    a.start = wide ? -t->o.pad_w : -t->o.pad_h;
+    a.step = wide ? t->o.stride_w : t->o.stride_h;
+    a.dilation = wide ? t->o.dilation_w : t->o.dilation_h;
+    a.taps = wide ? t->o.kernel_w : t->o.kernel_h;
+    a.to_step = a.tap_step = 1;
     return a;
 }
 
 // The big pixels i stride + phase; their taps from the last one on, which meets the first pixel.
-static ae__conv_axis ae__conv_scatter_axis(int small, int big, int kernel, int stride, int pad,
-                                           int dilation, int phase)
+static ae__conv_axis ae__conv_scatter_axis(const ae__conv *t, int wide, int phase)
 {
+    const ae__conv_axis g = ae__conv_gather_axis(t, wide);
     ae__conv_axis a;
     memset(&a, 0, sizeof a);
-    a.n = phase < big ? (big - 1 - phase) / stride + 1 : 0;
+    a.n = phase < g.in ? (g.in - 1 - phase) / g.step + 1 : 0;
     a.to = phase;
-    a.to_step = stride;
-    a.in = small;
+    a.to_step = g.step;
+    a.in = g.n;
     a.step = a.dilation = 1;
-    for (int p = kernel - 1; p >= 0; p--) {
-        const int from = phase + pad - p * dilation;
-        if (from % stride) continue;
+    for (int p = g.taps - 1; p >= 0; p--) {
+        const int from = phase - g.start - p * g.dilation;
+        if (from % g.step) continue;
         if (a.taps == 0) {
             a.tap = p;
-            a.start = from / stride;
+            a.start = from / g.step;
         } else if (a.taps == 1) {
             a.tap_step = p - a.tap;
-            a.dilation = from / stride - a.start;
+            a.dilation = from / g.step - a.start;
         }
         a.taps++;
     }
@@ -3719,21 +3717,13 @@ static void ae__conv_outputs(const ae__conv *t, size_t at, size_t count, const a
 static void ae__conv_pictures(const ae__conv *t, size_t at, size_t count, int first, int last,
                               float *room, size_t room_n)
 {
-    const ae_conv *o = &t->o;
-    if (t->kind == AE__CONV_GATHER) {
-        const ae__conv_axis ah = ae__conv_gather_axis(t->OH, t->H, o->kernel_h, o->stride_h,
-                                                      o->pad_h, o->dilation_h);
-        const ae__conv_axis aw = ae__conv_gather_axis(t->OW, t->W, o->kernel_w, o->stride_w,
-                                                      o->pad_w, o->dilation_w);
-        ae__conv_outputs(t, at, count, &ah, &aw, first, last, room, room_n);
-        return;
-    }
-    for (int i = 0; i < (t->apart ? 1 : o->stride_h); i++)
-        for (int j = 0; j < (t->apart ? 1 : o->stride_w); j++) {
-            const ae__conv_axis ah = ae__conv_scatter_axis(t->OH, t->H, o->kernel_h, o->stride_h,
-                                                           o->pad_h, o->dilation_h, i);
-            const ae__conv_axis aw = ae__conv_scatter_axis(t->OW, t->W, o->kernel_w, o->stride_w,
-                                                           o->pad_w, o->dilation_w, j);
+    const int gather = t->kind == AE__CONV_GATHER, one = gather || t->apart;
+    for (int i = 0; i < (one ? 1 : t->o.stride_h); i++)
+        for (int j = 0; j < (one ? 1 : t->o.stride_w); j++) {
+            const ae__conv_axis ah = gather ? ae__conv_gather_axis(t, 0)
+                                            : ae__conv_scatter_axis(t, 0, i);
+            const ae__conv_axis aw = gather ? ae__conv_gather_axis(t, 1)
+                                            : ae__conv_scatter_axis(t, 1, j);
             ae__conv_outputs(t, at, count, &ah, &aw, first, last, room, room_n);
         }
 }
@@ -3744,15 +3734,11 @@ static void ae__conv_pictures(const ae__conv *t, size_t at, size_t count, int fi
 static void ae__conv_weights(const ae__conv *t, size_t at, int first, int last, float *room,
                              size_t room_n)
 {
-    const ae_conv *o = &t->o;
-    const ae__conv_axis ah = ae__conv_gather_axis(t->OH, t->H, o->kernel_h, o->stride_h, o->pad_h,
-                                                  o->dilation_h);
-    const ae__conv_axis aw = ae__conv_gather_axis(t->OW, t->W, o->kernel_w, o->stride_w, o->pad_w,
-                                                  o->dilation_w);
-    const int taps = o->kernel_h * o->kernel_w, nr = t->kernels->nr;
+    const ae__conv_axis ah = ae__conv_gather_axis(t, 0), aw = ae__conv_gather_axis(t, 1);
+    const int taps = ah.taps * aw.taps, nr = t->kernels->nr;
     const int o0 = t->by_rows ? first : 0, o1 = t->by_rows ? last : t->O;
     const int k0 = t->by_rows ? 0 : first * taps, k1 = t->by_rows ? t->K : last * taps;
-    const size_t O = (size_t)t->O, N = (size_t)t->N, groups = (size_t)o->groups;
+    const size_t O = (size_t)t->O, N = (size_t)t->N, groups = (size_t)t->o.groups;
     const size_t picture = (size_t)t->C * (size_t)t->H * (size_t)t->W;
     // patches of about equal size
     const int wide = (t->OW - 1) / ((t->OW - 1) / AE__GEMM_K + 1) + 1;
