@@ -1575,7 +1575,7 @@ struct ae_kernels {
     void (*column_sum)(float *y, const float *x, size_t ldx, int rows, int cols);   /* y += ... */
     /* For convolutions: B(p,j) = b[at[p].b + j].  lines: n floats of each of some lines,
        to = start + from, or to += from.  conv: c (m,n) = or += A B, A(i,p) = a[i*ars + at[p].a],
-       n a multiple of nr; B is read up to there.                                                */
+       n a multiple of nr / 2; B is read up to there.                                            */
     void (*lines)(float *to, ptrdiff_t to_pitch, int to_step, const float *from,
                   ptrdiff_t from_pitch, int from_step, int lines, int n, float start, int add);
     void (*conv)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars, const float *b,
@@ -2424,10 +2424,9 @@ static void AE__K(lines)(float *to, ptrdiff_t to_pitch, int to_step, const float
     if (to_step == 1 && from_step == 1) {
         const int whole = to_pitch == n && from_pitch == n;     // one long line
         const int long_n = whole ? n * lines : n;
-        if (add) AE__K(whole_lines)(to, to_pitch, from, from_pitch, whole ? 1 : lines, long_n,
-                                    first, 1);
-        else AE__K(whole_lines)(to, to_pitch, from, from_pitch, whole ? 1 : lines, long_n, first,
-                                0);
+        if (whole) lines = 1;
+        if (add) AE__K(whole_lines)(to, to_pitch, from, from_pitch, lines, long_n, first, 1);
+        else AE__K(whole_lines)(to, to_pitch, from, from_pitch, lines, long_n, first, 0);
         return;
     }
 #ifdef AE__EVENS
@@ -2490,9 +2489,10 @@ AE__INLINE void AE__K(conv_rows)(float *c, ptrdiff_t ldc, const float *a, ptrdif
     for (; j + nv * AE__VN <= n; j += nv * AE__VN) {
         AE__K(conv_tile)(c + j, ldc, a, ars, b + j, at, k, add, rows, nv);
     }
-    for (; nv > AE__NV && j < n; j += AE__NR) {
+    for (; nv > AE__NV && j + AE__NR <= n; j += AE__NR) {
         AE__K(conv_tile)(c + j, ldc, a, ars, b + j, at, k, add, rows, AE__NV);
     }
+    if (j < n) AE__K(conv_tile)(c + j, ldc, a, ars, b + j, at, k, add, rows, AE__NV / 2);
 }
 
 static void AE__K(conv)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars, const float *b,
@@ -2509,6 +2509,9 @@ static void AE__K(conv)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars, 
         } else if (AE__MR > 4 && m >= 4) {
             rows = 4;
             AE__K(conv_rows)(c, ldc, a, ars, b, at, n, k, add, 4, AE__NV);
+        } else if (AE__MR >= 12 && m == 3) {
+            rows = 3;
+            AE__K(conv_rows)(c, ldc, a, ars, b, at, n, k, add, 3, 2 * AE__NV);
         } else if (AE__VN > 1 && m >= 2) {
             rows = 2;
             AE__K(conv_rows)(c, ldc, a, ars, b, at, n, k, add, 2, 4);
@@ -3839,8 +3842,9 @@ typedef struct ae__conv_span {
 typedef struct ae__conv_block { // channels x lines x columns of taps, and a patch of their source
     int c, channels, p, lines, q, columns, depth;
     ae__conv_span h, w;
-    int pitch, plane;           // floats from line to line, from variant to variant
-    size_t size;                // floats in all; the last member
+    int pitch;                  // floats from line to line
+    ptrdiff_t plane;            // and from variant to variant
+    size_t size;                // and in all, at most
 } ae__conv_block;
 
 #define AE__CONV_MIN 17408      /* floats of scratch where there are no AE_SCRATCH              */
@@ -3897,42 +3901,41 @@ static void ae__conv_inside(int *lo, int *hi, int start, int step, int in, int n
     if (*lo > *hi) *lo = *hi;
 }
 
-static ae__conv_axis ae__conv_gather_axis(int small, int big, int kernel, int stride, int pad,
-                                          int dilation)
+// Along the lines (wide) or down the picture: small from big.
+static ae__conv_axis ae__conv_gather_axis(const ae__conv *t, int wide)
 {
     ae__conv_axis a;
     memset(&a, 0, sizeof a);
-    a.n = small;
-    a.to_step = 1;
-    a.in = big;
-    a.start = -pad;
-    a.step = stride;
-    a.dilation = dilation;
-    a.taps = kernel;
-    a.tap_step = 1;
+    a.n = wide ? t->OW : t->OH;
+    a.in = wide ? t->W : t->H;
+    a.start = wide ? -t->o.pad_w : -t->o.pad_h;
+    a.step = wide ? t->o.stride_w : t->o.stride_h;
+    a.dilation = wide ? t->o.dilation_w : t->o.dilation_h;
+    a.taps = wide ? t->o.kernel_w : t->o.kernel_h;
+    a.to_step = a.tap_step = 1;
     return a;
 }
 
 // The big pixels i stride + phase; their taps from the last one on, which meets the first pixel.
-static ae__conv_axis ae__conv_scatter_axis(int small, int big, int kernel, int stride, int pad,
-                                           int dilation, int phase)
+static ae__conv_axis ae__conv_scatter_axis(const ae__conv *t, int wide, int phase)
 {
+    const ae__conv_axis g = ae__conv_gather_axis(t, wide);
     ae__conv_axis a;
     memset(&a, 0, sizeof a);
-    a.n = phase < big ? (big - 1 - phase) / stride + 1 : 0;
+    a.n = phase < g.in ? (g.in - 1 - phase) / g.step + 1 : 0;
     a.to = phase;
-    a.to_step = stride;
-    a.in = small;
+    a.to_step = g.step;
+    a.in = g.n;
     a.step = a.dilation = 1;
-    for (int p = kernel - 1; p >= 0; p--) {
-        const int from = phase + pad - p * dilation;
-        if (from % stride) continue;
+    for (int p = g.taps - 1; p >= 0; p--) {
+        const int from = phase - g.start - p * g.dilation;
+        if (from % g.step) continue;
         if (a.taps == 0) {
             a.tap = p;
-            a.start = from / stride;
+            a.start = from / g.step;
         } else if (a.taps == 1) {
             a.tap_step = p - a.tap;
-            a.dilation = from / stride - a.start;
+            a.dilation = from / g.step - a.start;
         }
         a.taps++;
     }
@@ -3990,7 +3993,7 @@ static ae__conv_block ae__conv_block_of(const ae__conv_axis *ah, const ae__conv_
     b.w = ae__conv_span_of(aw, b.q, b.columns, j0, w);
     // a line's last zeros may be the next one's first
     b.pitch = b.w.extent - ae__least(b.w.lead, b.w.tail);
-    b.plane = b.h.extent * b.pitch;
+    b.plane = (ptrdiff_t)b.h.extent * b.pitch;
     // a product reads up to 32 floats too far
     b.size = (size_t)b.channels * (size_t)b.h.variants * (size_t)b.w.variants *
              (size_t)b.h.extent * (size_t)b.w.extent + (size_t)b.w.extent + 32;
@@ -4001,7 +4004,8 @@ static ae__conv_block ae__conv_block_of(const ae__conv_axis *ah, const ae__conv_
 static void ae__conv_spots(const ae__conv *t, ae__spot *at, const ae__conv_block *b,
                            const ae__conv_axis *ah, const ae__conv_axis *aw, ptrdiff_t channel)
 {
-    const int plane = b->h.variants * b->w.variants * b->plane, taps = b->lines * b->columns;
+    const ptrdiff_t channels = b->h.variants * b->w.variants * b->plane;
+    const int taps = b->lines * b->columns;
     for (int i = 0; i < taps; i++) {
         const int p = i / b->columns, q = i % b->columns;
         const int y = p * ah->dilation, x = q * aw->dilation;
@@ -4009,11 +4013,11 @@ static void ae__conv_spots(const ae__conv *t, ae__spot *at, const ae__conv_block
         const int down = b->h.shared ? y / ah->step : 0, right = b->w.shared ? x / aw->step : 0;
         at[i].a = b->c * channel + aw->tap + (b->q + q) * aw->tap_step +
                   (ah->tap + (b->p + p) * ah->tap_step) * t->o.kernel_w;
-        at[i].b = (u * b->w.variants + v) * b->plane + down * b->pitch + right;
+        at[i].b = (u * b->w.variants + v) * b->plane + (ptrdiff_t)down * b->pitch + right;
     }
     for (int i = taps; i < b->depth; i++) {
         at[i].a = at[i - taps].a + channel;
-        at[i].b = at[i - taps].b + plane;
+        at[i].b = at[i - taps].b + channels;
     }
 }
 
@@ -4080,12 +4084,14 @@ static void ae__conv_patch_outputs(const ae__conv *t, size_t x, const ae__conv_p
     float *out = t->out + x * (size_t)channels * (size_t)H * (size_t)W +
                  (p->ah->to + (ptrdiff_t)p->i * p->ah->to_step) * W +
                  p->aw->to + (ptrdiff_t)p->j * p->aw->to_step;
-    const int ld = (int)ae__round_up((size_t)((p->h - 1) * b->pitch + p->w), (size_t)nr);
-    const int cuts = (m - 1) / ((int)products_n / ld) + 1;
+    const int ld = (int)ae__round_up((size_t)((p->h - 1) * b->pitch + p->w), (size_t)nr / 2);
+    // equal parts, in fours: a few rows alone are slow
+    const int most = (int)products_n / ld, cuts = (m - 1) / most + 1;
+    const int part = ae__least(most, (int)ae__round_up((size_t)((m - 1) / cuts + 1), 4));
     const int parts = b->depth ? (b->depth - 1) / AE__GEMM_K + 1 : 1;
     const int deep = (b->depth + parts - 1) / parts;
     for (int r = 0, tap = 0, some; r < m; r += some) {
-        some = ae__least((m - 1) / cuts + 1, m - r);
+        some = ae__least(part, m - r);
         for (int i = 0; i < parts; i++)
             t->kernels->conv(products, ld, w + r * rows, rows, laid, spots + i * deep, some, ld,
                              ae__least(deep, b->depth - i * deep), i > 0);
@@ -4140,39 +4146,28 @@ static void ae__conv_outputs(const ae__conv *t, size_t at, size_t count, const a
 static void ae__conv_pictures(const ae__conv *t, size_t at, size_t count, int first, int last,
                               float *room, size_t room_n)
 {
-    const ae_conv *o = &t->o;
-    if (t->kind == AE__CONV_GATHER) {
-        const ae__conv_axis ah = ae__conv_gather_axis(t->OH, t->H, o->kernel_h, o->stride_h,
-                                                      o->pad_h, o->dilation_h);
-        const ae__conv_axis aw = ae__conv_gather_axis(t->OW, t->W, o->kernel_w, o->stride_w,
-                                                      o->pad_w, o->dilation_w);
-        ae__conv_outputs(t, at, count, &ah, &aw, first, last, room, room_n);
-        return;
-    }
-    for (int i = 0; i < (t->apart ? 1 : o->stride_h); i++)
-        for (int j = 0; j < (t->apart ? 1 : o->stride_w); j++) {
-            const ae__conv_axis ah = ae__conv_scatter_axis(t->OH, t->H, o->kernel_h, o->stride_h,
-                                                           o->pad_h, o->dilation_h, i);
-            const ae__conv_axis aw = ae__conv_scatter_axis(t->OW, t->W, o->kernel_w, o->stride_w,
-                                                           o->pad_w, o->dilation_w, j);
+    const int gather = t->kind == AE__CONV_GATHER, one = gather || t->apart;
+    for (int i = 0; i < (one ? 1 : t->o.stride_h); i++)
+        for (int j = 0; j < (one ? 1 : t->o.stride_w); j++) {
+            const ae__conv_axis ah = gather ? ae__conv_gather_axis(t, 0)
+                                            : ae__conv_scatter_axis(t, 0, i);
+            const ae__conv_axis aw = gather ? ae__conv_gather_axis(t, 1)
+                                            : ae__conv_scatter_axis(t, 1, j);
             ae__conv_outputs(t, at, count, &ah, &aw, first, last, room, room_n);
         }
 }
 
 #ifndef AE_NO_TRAIN
-// dw (O,K) += the sum of small big, over all patches, of each all pictures in order: some channels of small or big.
+/* dw (O,K) += the sum of small big, over the patches and of each over the pictures in order: some
+   channels of small or of big. */
 static void ae__conv_weights(const ae__conv *t, size_t at, int first, int last, float *room,
                              size_t room_n)
 {
-    const ae_conv *o = &t->o;
-    const ae__conv_axis ah = ae__conv_gather_axis(t->OH, t->H, o->kernel_h, o->stride_h, o->pad_h,
-                                                  o->dilation_h);
-    const ae__conv_axis aw = ae__conv_gather_axis(t->OW, t->W, o->kernel_w, o->stride_w, o->pad_w,
-                                                  o->dilation_w);
-    const int taps = o->kernel_h * o->kernel_w, nr = t->kernels->nr;
+    const ae__conv_axis ah = ae__conv_gather_axis(t, 0), aw = ae__conv_gather_axis(t, 1);
+    const int taps = ah.taps * aw.taps, nr = t->kernels->nr;
     const int o0 = t->by_rows ? first : 0, o1 = t->by_rows ? last : t->O;
     const int k0 = t->by_rows ? 0 : first * taps, k1 = t->by_rows ? t->K : last * taps;
-    const size_t O = (size_t)t->O, N = (size_t)t->N, groups = (size_t)o->groups;
+    const size_t O = (size_t)t->O, N = (size_t)t->N, groups = (size_t)t->o.groups;
     const size_t picture = (size_t)t->C * (size_t)t->H * (size_t)t->W;
     // patches of about equal size
     const int wide = (t->OW - 1) / ((t->OW - 1) / AE__GEMM_K + 1) + 1;
@@ -4183,9 +4178,11 @@ static void ae__conv_weights(const ae__conv *t, size_t at, int first, int last, 
     int limit = ae__least(AE__GEMM_K, (int)(sums_n / (size_t)nr));
     while (ae__conv_block_of(&ah, &aw, k0, k1 / taps, limit, 0, h, 0, wide).size > laid_n)
         limit = (limit + 1) / 2;
-    for (int r = o0; r < o1; r += nr)
-        for (int k = k0, depth = 0; k < k1; k += depth) {
-            const int rows = ae__least(nr, o1 - r);
+    for (int k = k0, depth; k < k1; k += depth) {
+        depth = ae__conv_block_of(&ah, &aw, k, k1 / taps, limit, 0, h, 0, wide).depth;
+        const int most = (int)sums_n / depth / nr * nr;     // rows of dw at a time
+        for (int r0 = o0; r0 < o1; r0 += most) {
+            const int r1 = ae__least(r0 + most, o1);
             memset(sums, 0, sums_n * sizeof *sums);
             for (int i = 0; i < t->OH; i += h)
                 for (int j = 0; j < t->OW; j += wide) {
@@ -4195,19 +4192,21 @@ static void ae__conv_weights(const ae__conv *t, size_t at, int first, int last, 
                     ae__spot spots[AE__GEMM_K];
                     ae__conv_spots(t, spots, &b, &ah, &aw, taps);
                     memset(laid, 0, b.size * sizeof *laid);
-                    depth = b.depth;
                     for (size_t x = at; x < (size_t)t->B * groups; x += groups) {
+                        const float *small = t->small + x * O * N + (ptrdiff_t)i * t->OW + j;
                         ae__conv_lay(t, laid, &b, &ah, &aw, t->big + x * picture);
-                        t->kernels->conv_weights(sums, laid, spots, b.pitch,
-                                                 t->small + (x * O + (size_t)r) * N +
-                                                     (ptrdiff_t)i * t->OW + j,
-                                                 t->N, t->OW, rows, lines, n, depth, panel);
+                        for (int r = r0; r < r1; r += nr)
+                            t->kernels->conv_weights(sums + (r - r0) * depth, laid, spots, b.pitch,
+                                                     small + (size_t)r * N, t->N, t->OW,
+                                                     ae__least(nr, r1 - r), lines, n, depth, panel);
                     }
                 }
-            float *dw = t->out + (at * O + (size_t)r) * (size_t)t->K + k;
-            for (int s = 0; s < rows; s++)
-                for (int p = 0; p < depth; p++) dw[(ptrdiff_t)s * t->K + p] += sums[p * nr + s];
+            float *dw = t->out + (at * O + (size_t)r0) * (size_t)t->K + k;
+            for (int r = 0; r < r1 - r0; r++, dw += t->K)
+                for (int p = 0; p < depth; p++)
+                    dw[p] += sums[(r / nr * depth + p) * nr + r % nr];
         }
+    }
 }
 
 // The bias' gradient: out[c] += the sum of big's plane c over all pictures, for some channels.
