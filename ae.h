@@ -2357,7 +2357,7 @@ static void AE__K(gemm)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars, 
 
 /* ---- convolution: products whose second factor is read through a table of places ---- */
 
-#ifdef AE__EVENS
+#if AE__VN > 4      // where there are masked loads
 /* Lines of n floats from every other place, and to every other place: the others keep what they
    have. Down the lines a vector at a time, so that masks are made once. */
 AE__INLINE void AE__K(pick)(float *to, ptrdiff_t to_pitch, const float *from, ptrdiff_t from_pitch,
@@ -2429,7 +2429,7 @@ static void AE__K(lines)(float *to, ptrdiff_t to_pitch, int to_step, const float
         else AE__K(whole_lines)(to, to_pitch, from, from_pitch, lines, long_n, first, 0);
         return;
     }
-#ifdef AE__EVENS
+#if AE__VN > 4
     if (to_step == 1 && from_step == 2) {
         AE__K(pick)(to, to_pitch, from, from_pitch, lines, n, first, add);
         return;
