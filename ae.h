@@ -7473,7 +7473,7 @@ AE_API ae_tensor *ae_salt_pepper(ae_tensor *x, float p, float low, float high)
 
 AE_API ae_tensor *ae_noise_always(ae_tensor *x)
 {
-    if (x && x->op->forward != ae__noise_forward)
+    if (x && x->op->forward != ae__noise_forward && x->op != &ae__op_gaussian_sample)
         return ae__mistake(x->model, AE_E_ARG, "ae_noise_always: %s is not noise", x->name);
     if (x)
         x->noise_always = 1;
