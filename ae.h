@@ -567,7 +567,7 @@ AE_API ae_status ae_one_hot_forward(const ae_exec *e, float *y, const int32_t *l
 
 /* Vector quantisation (van den Oord et al. 2017): at each of P pixels the C channels become the
    nearest of K codes.
-     y (B,C,P) written   index (B,P) written   x (B,C,P)   codes (K,C)   dx = dy: straight through */
+     y (B,C,P) written   index (B,P) written   x (B,C,P)   codes (K,C)   dx = dy: straight on */
 AE_API void ae_vq_forward(const ae_exec *e, float *y, int32_t *index, const float *x,
                           const float *codes, int K, int B, int C, int P);
 /* y (B,C,P) = the codes of these numbers: decoding without an encoder.
@@ -628,8 +628,8 @@ AE_API void ae_vq_loss_backward(const ae_exec *e, float *dx, float *dcodes, floa
                                 ae_reduction reduction, int B, int C, int P);
 /* Codes as moving averages of what they stood for (van den Oord et al. 2017, appendix A.1):
    count = decay count + (1-decay) how many, sum likewise, code = sum / count, counts smoothed by
-   eps. A code whose count falls below `least` starts anew at a random vector of x. sum NULL: only
-   the counts move.
+   eps; one that never stood for anything stays. A code whose count falls below `least` starts anew
+   at a random vector of x. sum NULL: only the counts move.
      codes, sum (K,C), count (K) updated   x (B,C,P)   index (B,P) */
 AE_API void ae_vq_update(const ae_exec *e, float *codes, float *sum, float *count, const float *x,
                          const int32_t *index, float decay, float eps, float least, ae_random r,
@@ -901,7 +901,7 @@ typedef struct ae_vq_options {  /* 0 = the default                              
 } ae_vq_options;
 
 /* x (c,h,w): the c channels of each pixel become the nearest code of the codebook NAME.weight
-   (codes,c). Straight through: the gradient passes as it is. Add ae_vq_loss to what is minimised. */
+   (codes,c). Straight through: the gradient passes as it is. Minimise ae_vq_loss as well. */
 AE_API ae_tensor *ae_vq(ae_tensor *x, const ae_vq_options *o);
 
 /* Layers that share weights. ae_tied: the transpose of `layer` (a linear layer or convolution, or
@@ -934,9 +934,10 @@ AE_API ae_tensor *ae_bce(ae_tensor *y, ae_tensor *t, ae_reduction reduction);
 AE_API ae_tensor *ae_bce_logits(ae_tensor *y, ae_tensor *t, ae_reduction reduction);
 AE_API ae_tensor *ae_cross_entropy(ae_tensor *x, ae_tensor *labels, ae_reduction reduction);
 
-/* Terms of variational autoencoders; logvar may be NULL: 0. ae_log_...: one number a sample, for
-   ae_iwae. ae_iwae feeds every sample of a dataset k times in a row; the planned batch must be a
-   multiple of k. With AE_BATCH_MEAN, bce_logits + kl_normal is the negative ELBO in nats. */
+/* Terms of variational autoencoders. A logvar of NULL (not of ae_kl_normal's) is 0. ae_log_...: one
+   number a sample, for ae_iwae. ae_iwae feeds every sample of a dataset k times in a row; the
+   planned batch must be a multiple of k. With AE_BATCH_MEAN, bce_logits + kl_normal is the
+   negative ELBO in nats. */
 AE_API ae_tensor *ae_kl_normal(ae_tensor *mu, ae_tensor *logvar, float free_nats,
                                ae_reduction reduction);
 AE_API ae_tensor *ae_gaussian_nll(ae_tensor *mu, ae_tensor *logvar, ae_tensor *t,
@@ -951,8 +952,8 @@ AE_API ae_tensor *ae_mmd(ae_tensor *z);             /* from fresh samples of the
 
 /* Penalties. A layer is what ae_tied takes.
    ae_contractive           h: a linear layer or an activation of one: exact
-   ae_contractive_estimate  any h computed from x, by one random direction v a sample: |h(x + step v)
-                            - h(x)|^2 / step^2, whose mean is the squared norm of the Jacobian but
+   ae_contractive_estimate  any h computed from x, by one random direction v a sample:
+                            |h(x + step v) - h(x)|^2 / step^2, whose mean is the squared norm of the Jacobian but
                             for O(step^2); step 0 = 0.01. Through what ae_again goes through. */
 AE_API ae_tensor *ae_l1_penalty(ae_tensor *x, ae_reduction reduction);
 AE_API ae_tensor *ae_kl_sparsity(ae_tensor *x, float rho, ae_reduction reduction);
@@ -4850,8 +4851,8 @@ AE_API ae_status ae_one_hot_forward(const ae_exec *e, float *y, const int32_t *l
     return AE_SUCCESS;
 }
 
-/* |x - c|^2 is least where x c - |c|^2 / 2 is greatest: a product with a bias, for 32 pixels and 256
-   codes at a time. The pixels of a sample are columns; with one pixel a sample, samples are rows. */
+/* |x - c|^2 is least where x c - |c|^2 / 2 is greatest: a product with a bias, for 32 pixels and
+   256 codes at a time. The pixels of a sample are columns; with one pixel, samples are rows. */
 AE_API void ae_vq_forward(const ae_exec *e, float *y, int32_t *index, const float *x,
                           const float *codes, int K, int B, int C, int P)
 {
@@ -5106,7 +5107,7 @@ AE_API void ae_vq_update(const ae_exec *e, float *codes, float *sum, float *coun
             if (anew) {
                 codes[k * c + j] = x[(v / p * c + j) * p + v % p];
                 sum[k * c + j] = least * codes[k * c + j];
-            } else if (size > 0.0)
+            } else if (count[k] > 0.0f)
                 codes[k * c + j] = (float)((double)sum[k * c + j] / size);
         }
     }
@@ -5156,7 +5157,8 @@ AE_API void ae_mmd_backward(const ae_exec *e, float *dz, float dloss, const floa
             dz[i * f + j] = 0.0f;
     for (size_t i = 0; i < (size_t)B; i++)
         for (size_t k = 0; k < 2 * (size_t)B; k++) {    // the other z, then the prior's
-            const float *a = z + i * f, *b = k < (size_t)B ? z + k * f : prior + (k - (size_t)B) * f;
+            const float *a = z + i * f;
+            const float *b = k < (size_t)B ? z + k * f : prior + (k - (size_t)B) * f;
             double slope;
             ae__mmd_kernel(a, b, F, &slope);
             // each pair of z counts twice; the distance's own slope is 2 (a - b)
@@ -5254,14 +5256,13 @@ AE_API void ae_l1_penalty_backward(const ae_exec *e, float *dx, float dloss, con
                                      ae__min(AE__SUM_BLOCK, n - i));
 }
 
-// The mean of unit j, inside (0,1), and whether it had to be held there.
-static double ae__unit_mean(const float *x, int B, int F, int j, int *held)
+// The mean of unit j, held inside (0,1).
+static double ae__unit_mean(const float *x, int B, int F, int j)
 {
     double sum = 0;
     for (size_t b = 0; b < (size_t)B; b++)
         sum += (double)x[b * (size_t)F + (size_t)j];
     sum /= B;
-    *held = sum < 1e-6 || sum > 1.0 - 1e-6;
     return sum < 1e-6 ? 1e-6 : sum > 1.0 - 1e-6 ? 1.0 - 1e-6 : sum;
 }
 
@@ -5270,10 +5271,9 @@ AE_API void ae_kl_sparsity_forward(const ae_exec *e, float *loss, const float *x
 {
     const double p = (double)rho;
     double sum = 0;
-    int held;
     (void)e;
     for (int j = 0; j < F; j++) {
-        const double m = ae__unit_mean(x, B, F, j, &held);
+        const double m = ae__unit_mean(x, B, F, j);
         sum += (p > 0.0 ? p * log(p / m) : 0.0)
                + (p < 1.0 ? (1.0 - p) * log((1.0 - p) / (1.0 - m)) : 0.0);
     }
@@ -5287,8 +5287,7 @@ AE_API void ae_kl_sparsity_backward(const ae_exec *e, float *dx, float dloss, co
     const double p = (double)rho, scale = (double)dloss / B / (reduction == AE_MEAN ? F : 1);
     (void)e;
     for (int j = 0; j < F; j++) {
-        int held;
-        const double m = ae__unit_mean(x, B, F, j, &held);
+        const double m = ae__unit_mean(x, B, F, j);
         const float d = (float)(scale * ((1.0 - p) / (1.0 - m) - p / m));
         for (size_t b = 0; b < (size_t)B; b++)
             dx[b * (size_t)F + (size_t)j] = d;
@@ -5714,7 +5713,7 @@ typedef struct ae__span {
 } ae__span;
 
 enum { AE__INFER_VALUE, AE__TRAIN_VALUE, AE__GRADIENT, AE__SPANS };
-enum { AE__KEPT = 1, AE__KEPT_IN_TRAINING };
+enum { AE__KEPT = 1, AE__KEPT_IN_TRAINING, AE__KEPT_ALWAYS };
 enum { AE__DROPOUT, AE__GAUSSIAN, AE__MASKING, AE__SALT_PEPPER, AE__NOISES };
 
 #define AE__STREAM_NOISE 0x4e000000u    /* plus the tensor's id; parameters' begin at 1 */
@@ -6759,6 +6758,22 @@ static void ae__auto_name(const ae_model *m, const char *kind, char *name)
     ae__format(name, AE__NAME_MAX, "%s%d", kind, number);
 }
 
+// Whether x (or NULL) can be input i of an operation; else a mistake is reported.
+static int ae__input_fits(ae_model *m, const ae__op *op, const char *name, const ae_tensor *x,
+                          int i)
+{
+    if (x && x->model != m)
+        ae__mistake(m, AE_E_ARG, "%s: its inputs belong to another model", name);
+    else if (x && x->loss >= 0)
+        ae__mistake(m, AE_E_SHAPE, "%s: %s is a loss, a loss cannot be an input", name, x->name);
+    else if (x && x->op == &ae__op_labels && op->labels != i + 1)
+        ae__mistake(m, AE_E_SHAPE, "%s: labels are not numbers to compute with; cross_entropy and "
+                    "one_hot take them", name);
+    else
+        return 1;
+    return 0;
+}
+
 // A tensor of shape (c,h,w) made by op from in0 and in1 (NULL where it has none).
 static ae_tensor *ae__tensor(ae_model *m, const ae__op *op, ae_tensor *in0, ae_tensor *in1, int c,
                              int h, int w)
@@ -6773,15 +6788,8 @@ static ae_tensor *ae__tensor(ae_model *m, const ae__op *op, ae_tensor *in0, ae_t
         > 0x7fffffff)
         return ae__mistake(m, AE_E_SHAPE, "%s: shape %dx%dx%d: each side must be at least 1 and "
                            "all together below 2^31", name, c, h, w);
-    if ((in0 && in0->model != m) || (in1 && in1->model != m))
-        return ae__mistake(m, AE_E_ARG, "%s: its inputs belong to another model", name);
-    if ((in0 && in0->loss >= 0) || (in1 && in1->loss >= 0))
-        return ae__mistake(m, AE_E_SHAPE, "%s: %s is a loss, a loss cannot be an input", name,
-                           in0 && in0->loss >= 0 ? in0->name : in1->name);
-    if ((in0 && in0->op == &ae__op_labels && op->labels != 1)
-        || (in1 && in1->op == &ae__op_labels && op->labels != 2))
-        return ae__mistake(m, AE_E_SHAPE, "%s: labels are not numbers to compute with; "
-                           "cross_entropy and one_hot take them", name);
+    if (!ae__input_fits(m, op, name, in0, 0) || !ae__input_fits(m, op, name, in1, 1))
+        return NULL;
     ae_tensor *t = (ae_tensor *)ae_alloc(m->arena, sizeof *t);
     if (t == NULL)
         return ae__mistake(m, AE_E_MEMORY, "%s: the arena is full: %z bytes are left, %z needed",
@@ -7504,10 +7512,9 @@ static int ae__alike(const char *op, const ae_tensor *a, const ae_tensor *b)
 // t with a third input.
 static ae_tensor *ae__third(ae_tensor *t, ae_tensor *x)
 {
-    if (t && x && x->model != t->model)
-        return ae__mistake(t->model, AE_E_ARG, "%s: its inputs belong to another model", t->name);
-    if (t)
-        t->in[2] = x;
+    if (t == NULL || !ae__input_fits(t->model, t->op, t->name, x, 2))
+        return NULL;
+    t->in[2] = x;
     return t;
 }
 
@@ -7568,6 +7575,7 @@ AE_API ae_tensor *ae_vq(ae_tensor *x, const ae_vq_options *o)
     if (t == NULL || (t->weight = ae__param(t, "weight", v.codes, x->c, x->c, v.codes)) == NULL)
         return NULL;
     t->vq = v;
+    index->kept = AE__KEPT_ALWAYS;      // for ae_vq_index
     t->weight->untrained = !v.gradient;
     t->weight->init = ae_init_normal(0.0f, 1.0f);
     t->running[0] = ae__buffer(t, "count", v.codes, 0.0f);
@@ -7594,6 +7602,8 @@ AE_API ae_tensor *ae_tied(ae_tensor *x, ae_tensor *layer)
     ae_tensor *from = m ? ae__layer_of(layer, "tied") : NULL, *t;
     if (from == NULL)
         return NULL;
+    if (from->model != m)
+        return ae__mistake(m, AE_E_ARG, "tied: %s belongs to another model", layer->name);
     const ae_tensor *to = from->in[0];
     if (from->op == &ae__op_linear) {
         if (ae__size(x) != ae__size(from))
@@ -7635,7 +7645,7 @@ static ae_tensor *ae__copy_of(ae_tensor *t)
         return ae__mistake(t->model, AE_E_ARG, "ae_again: %s cannot be applied twice", t->name);
     for (int i = 0; i < AE__INPUTS && t->in[i]; i++) {
         ae_tensor *x = t->in[i];
-        if (x->kept && !x->copy)
+        if (x->next == t && x->kept)            // its own, not the places of another's maxima
             x->copy = ae__kept(x, AE__CHW(x), x->kept == AE__KEPT_IN_TRAINING);
         in[i] = x->copy ? x->copy : x;
     }
@@ -7650,6 +7660,9 @@ static ae_tensor *ae__copy_of(ae_tensor *t)
     c->next = NULL;
     c->id = made.id;
     c->copy = NULL;
+    c->minimized = c->monitored = 0;
+    if (c->loss >= 0)
+        c->loss = t->model->losses++;
     return t->copy = c;
 }
 
@@ -7666,11 +7679,14 @@ AE_API ae_tensor *ae_again(ae_tensor *y, const ae_tensor *x, ae_tensor *x2)
         t->marked = t == y;
     }
     for (ae_tensor *t = y; t; t = t->prev)                      // what y needs
-        for (int i = 0; i < AE__INPUTS && t->in[i] && t->marked; i++)
+        for (int i = 0; i < AE__INPUTS && t->in[i] && t->marked; i++) {
             t->in[i]->marked = 1;
+            if (t->in[i]->kept)         // and who fills it
+                t->in[i]->next->marked = 1;
+        }
     for (ae_tensor *t = x->next; t && t->id <= y->id; t = t->next)
         for (int i = 0; i < AE__INPUTS && t->in[i] && t->marked; i++)
-            if (t->in[i]->copy && !t->in[i]->kept && !t->copy && ae__copy_of(t) == NULL)
+            if (t->in[i]->copy && !t->copy && ae__copy_of(t) == NULL)
                 return NULL;
     if (y != x && y->copy == NULL)
         return ae__mistake(y->model, AE_E_ARG, "ae_again: %s does not depend on %s", y->name,
@@ -8091,9 +8107,11 @@ AE_API void ae_minimize_weighted(ae_tensor *loss, float weight)
     int again = loss && loss->minimized;
     if (!again && !ae__open_loss(loss, "ae_minimize"))
         return;
-    if (!ae__finite(weight))
+    if (!ae__finite(weight)) {
         ae__mistake(loss->model, AE_E_ARG, "ae_minimize: the weight of %s is not finite",
                     loss->name);
+        return;
+    }
     loss->minimized = 1;
     loss->term_weight = weight;
 }
@@ -8150,7 +8168,7 @@ AE_API ae_tensor *ae_init_layer(ae_tensor *x, ae_init weight, ae_init bias)
 AE_API void ae_init_all(ae_model *m, ae_init weight, ae_init bias)
 {
     for (ae_tensor *t = m ? m->first : NULL; t; t = t->next)
-        if (t->op == &ae__op_linear || t->op == &ae__op_conv2d
+        if (t->op == &ae__op_linear || t->op == &ae__op_tied_linear || t->op == &ae__op_conv2d
             || t->op == &ae__op_conv_transpose2d)
             ae_init_layer(t, weight, bias);
 }
@@ -8308,7 +8326,7 @@ static void ae__place_all(ae_model *m)
             t->span[AE__INFER_VALUE] = t->in_place_of->span[AE__INFER_VALUE];
         } else if (t->loss < 0) {
             ae__span_of(m, t, AE__TRAIN_VALUE, m->first, m->last);
-            if (t->is_input)
+            if (t->is_input || t->kept == AE__KEPT_ALWAYS)
                 ae__span_of(m, t, AE__INFER_VALUE, m->first, m->last);
             else if (last->uses == 0)       // a result: all samples of it
                 ae__span_of(m, t, AE__INFER_VALUE, t->run_first, t->run_last);
@@ -10086,6 +10104,8 @@ AE_API ae_status ae_active_units(ae_model *m, const ae_tensor *mu, const ae_data
     if (status || (status = ae__owned(m, mu)) != AE_SUCCESS
         || (status = ae__data_check(m, d, 0)) != AE_SUCCESS)
         return status;
+    if (mu->loss >= 0)
+        return ae__report(m, AE_E_ARG, "ae_active_units: %s is a loss", mu->name);
     const size_t size = ae__size(mu), mark = ae_arena_used(m->arena);
     double *mean = (double *)ae_alloc(m->arena, 2 * size * sizeof(double)), *square = mean + size;
     if (mean == NULL)
@@ -10330,7 +10350,7 @@ AE_API ae_status ae_iwae_score(ae_model *m, const ae_tensor *z, const ae_tensor 
         || (status = ae__owned(m, px)) != AE_SUCCESS
         || (status = ae__data_check(m, d, 1)) != AE_SUCCESS)
         return status;
-    if (k < 1 || z->op != &ae__op_gaussian_sample || ae__size(px) != 1)
+    if (k < 1 || z->op != &ae__op_gaussian_sample || ae__size(px) != 1 || px->loss >= 0)
         return ae__report(m, AE_E_ARG, "ae_iwae_score: k is %d, at least 1; %s must be from "
                           "ae_gaussian_sample, and %s one number a sample", k, z->name, px->name);
     const size_t mark = ae_arena_used(m->arena);
@@ -10347,7 +10367,7 @@ AE_API ae_status ae_iwae_score(ae_model *m, const ae_tensor *z, const ae_tensor 
             scores[i] = (float)score;
         sum += score;
     }
-    if (mean)
+    if (mean && status == AE_SUCCESS)
         *mean = sum / (double)d->n;
     ae_arena_rewind(m->arena, mark);
     return status;
