@@ -953,8 +953,9 @@ AE_API ae_tensor *ae_mmd(ae_tensor *z);             /* from fresh samples of the
 /* Penalties. A layer is what ae_tied takes.
    ae_contractive           h: a linear layer or an activation of one: exact
    ae_contractive_estimate  any h computed from x, by one random direction v a sample:
-                            |h(x + step v) - h(x)|^2 / step^2, whose mean is the squared norm of the Jacobian but
-                            for O(step^2); step 0 = 0.01. Through what ae_again goes through. */
+                            |h(x + step v) - h(x)|^2 / step^2, whose mean is the squared norm of
+                            the Jacobian but for O(step^2); step 0 = 0.01. Through what ae_again
+                            goes through. */
 AE_API ae_tensor *ae_l1_penalty(ae_tensor *x, ae_reduction reduction);
 AE_API ae_tensor *ae_kl_sparsity(ae_tensor *x, float rho, ae_reduction reduction);
 AE_API ae_tensor *ae_contractive(ae_tensor *h, ae_reduction reduction);
