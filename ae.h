@@ -6157,15 +6157,15 @@ static ae_status ae__top_k_forward(ae_model *m, const ae_tensor *t, int n)
 static ae_status ae__vq_forward(ae_model *m, const ae_tensor *t, int n)
 {
     const int K = t->vq.codes, P = t->h * t->w;
-    const float fair = (float)n * (float)P / (float)K;
     const float *x = ae__value(m, t->in[0]);
     AE__OP(m, vq_forward, (&m->exec, ae__value(m, t), ae__index(m, t), x,
                            ae__weights(m, t->weight), K, n, t->c, P));
 #ifndef AE_NO_TRAIN
+    const float least = t->vq.restart * (float)n * (float)P / (float)K;
     if (m->training)
         AE__OP(m, vq_update, (&m->exec, ae__weights(m, t->weight), ae__weights(m, t->running[1]),
                               ae__weights(m, t->running[0]), x, ae__index(m, t), t->vq.decay, 1e-5f,
-                              t->vq.restart * fair, ae__draw_of(m, t), K, n, t->c, P));
+                              least, ae__draw_of(m, t), K, n, t->c, P));
 #endif
     return AE_SUCCESS;
 }

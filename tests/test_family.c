@@ -522,11 +522,9 @@ TEST(family_score_exact)
     for (int mode = 0; mode < 2; mode++)
         for (int k = 1; k <= 20; k += 19) {         // the posterior itself: exact for any k
             exact e = make_exact(7, mode ? AE_TRAIN : AE_INFER, 0);
-            size_t used = 0;
             CHECK_INT(ae_iwae_score(e.v.m, e.v.z, e.px, &d, k, scores, &mean), AE_SUCCESS);
             for (int i = 0; i < EXACT_N; i++) CHECK_CLOSE(scores[i], exact_log(x + 2 * i), 2e-5);
             CHECK_CLOSE(mean, want, 1e-5);
-            (void)used;
         }
     float *first = OUT(EXACT_N);
     for (int k = 1; k <= 3000; k = k == 1 ? 10 : k == 10 ? 100 : k == 100 ? 3000 : 9999) {
@@ -542,29 +540,30 @@ TEST(family_score_exact)
     CHECK_CLOSE(mean, want, 0.02);
 }
 
+/* A trained model: the bound grows with k, and that of k = 1 is the ELBO it was trained by. */
 TEST(family_score_grows)
 {
-    enum { N = 40, F = 6 };
+    enum { N = 300, F = 6 };
     float *x = DATA_IN(N * F, 0, 1, 1);
-    for (int i = 0; i < N * F; i++) x[i] = x[i / F * F] > 0.5f ? 0.9f - 0.1f * x[i] : 0.1f * x[i];
+    for (int i = 0; i < N * F; i++) x[i] = x[i / F * F + i % 2] > 0.5f ? 1.0f : 0.0f;
     ae_dataset d = floats_of(x, N, F);
     vae v = make_vae(net_arena(ROOM), 1, F, 2);
     ae_tensor *a, *b, *px = ae_log_bernoulli(v.y, v.x);
     elbo(&v, &a, &b);
     REQUIRE(ae_build(v.m, 20, AE_TRAIN) == AE_SUCCESS);
-    ae_optim adam = net_optim(AE_ADAM, 1e-2f);
-    for (int i = 0; i < 100; i++) ae_epoch(v.m, &d, &adam);
+    ae_optim adam = net_optim(AE_ADAM, 1e-2f), still = net_optim(AE_SGD, 1e-30f);
+    for (int i = 0; i < 15; i++) ae_epoch(v.m, &d, &adam);
     double mean[3], bound = 0;
-    static const int ks[3] = { 1, 10, 200 };
+    static const int ks[3] = { 1, 10, 100 };
     for (int i = 0; i < 3; i++)
         CHECK_INT(ae_iwae_score(v.m, v.z, px, &d, ks[i], NULL, &mean[i]), AE_SUCCESS);
-    printf("%g %g %g\n",mean[0],mean[1],mean[2]);CHECK(mean[0] < mean[1] && mean[1] < mean[2] + 1e-3);
+    CHECK(mean[0] + 0.1 < mean[1] && mean[1] + 0.01 < mean[2]);
     CHECK(mean[2] - mean[0] < 2);
-    for (int i = 0; i < 20; i++) {                  // a noisy -ELBO for each epoch
-        ae_epoch(v.m, &d, &adam);
+    for (int i = 0; i < 20; i++) {              // a noisy ELBO for each epoch
+        ae_epoch(v.m, &d, &still);
         bound -= (double)ae_mean_loss(v.m, NULL) / 20;
     }
-    CHECK_CLOSE(mean[0], bound, 0.3);
+    CHECK_CLOSE(mean[0], bound, 0.15);
 }
 
 /* --- quantised models ------------------------------------------------------- */
@@ -795,7 +794,8 @@ TEST(family_warm_up)
     ae_dataset d = floats_of(x, N, F);
     ae_optim still = net_optim(AE_SGD, 1e-30f);
     vae v = make_vae(net_arena(ROOM), 1, F, 3);
-    ae_tensor *rec = ae_mse(v.y, v.x, AE_MEAN), *kl = ae_kl_normal(v.mu, v.logvar, 0, AE_BATCH_MEAN);
+    ae_tensor *rec = ae_mse(v.y, v.x, AE_MEAN);
+    ae_tensor *kl = ae_kl_normal(v.mu, v.logvar, 0, AE_BATCH_MEAN);
     ae_minimize_weighted(rec, 0);               // so that the whole gradient is the KL's
     ae_minimize(kl);
     ae_warm_up(kl, 2);
@@ -840,8 +840,6 @@ TEST(family_limit_norm)
         for (int i = 0; i < 5 * D; i++) w[i] *= i < D ? 0.01f : 5.0f;
         ae_optim sgd = net_optim(AE_SGD, 1e-3f), adam = net_optim(AE_ADAM, 0.1f);
         float *x0 = DATA(N * 24, 1), *before = COPY(w, D);
-        ae_dataset d = floats_of(x0, N, 24);
-        (void)d;
         CHECK_INT(ae_set(m, x, x0, N), AE_SUCCESS);
         for (int step = 0; step < 5; step++) {
             gradients_of(m, N);
@@ -929,8 +927,8 @@ TEST(family_interpolate)
     float out[15];
     ae_interpolate(out, a, b, 5, 3, 0);
     for (int i = 0; i < 15; i++)
-        CHECK_CLOSE(out[i], (double)a[i % 3] + (i / 3) / 4.0 * ((double)b[i % 3] - (double)a[i % 3]),
-                    1e-6);
+        CHECK_CLOSE(out[i], (double)a[i % 3]
+                    + (i / 3) / 4.0 * ((double)b[i % 3] - (double)a[i % 3]), 1e-6);
     ae_interpolate(out, c, e, 3, 2, 1);
     const double want[6] = { 2, 0, 1.4142135623730951, 1.4142135623730951, 0, 2 };
     CHECK_REF(out, want, 6, 1e-6, 0);
@@ -1218,8 +1216,7 @@ TEST(family_bad_graphs)
         CHECK(bad_one(m, i, other) == NULL);
         if (i == 53) CHECK_STR(ae_error(m), "");
         else CHECK_ERROR(ae_error(m), told[i]);
-        CHECK_INT(ae_build(m, 4, AE_TRAIN), i == 53 ? AE_E_ARG * 0 : ae_model_status(m));
-        if (i != 53) CHECK(ae_model_status(m) != AE_SUCCESS);
+        CHECK((ae_build(m, 4, AE_TRAIN) == AE_SUCCESS) == (i == 53));   // it cannot go on
     }
 }
 

@@ -1,4 +1,4 @@
-/* Codes: samples, densities, bounds, codebooks: against formulas in double, PyTorch, differences. */
+/* Codes: samples, densities, bounds, codebooks: against formulas in double and PyTorch. */
 #include "test.h"
 
 static const ae_reduction reductions[3] = { AE_MEAN, AE_BATCH_MEAN, AE_SUM };
@@ -146,7 +146,8 @@ TEST(logvar_extremes)
         float v = values[i], mu = 0.3f, z = 1.2f, one = 1, loss, dm, dv, dz, y;
         test_context("%g", (double)v);
         ae_kl_normal_forward(test_exec(), &loss, &mu, &v, 0, AE_SUM, 1, 1);
-        CHECK_CLOSE(loss, 0.5 * (0.09 + grow((double)v) - 1 - (double)v), 1e-6 * fabs((double)loss));
+        CHECK_CLOSE(loss, 0.5 * (0.09 + grow((double)v) - 1 - (double)v),
+                    1e-6 * fabs((double)loss));
         ae_kl_normal_backward(test_exec(), &dm, &dv, 1, &mu, &v, 0, AE_SUM, 1, 1);
         CHECK_CLOSE(dv, 0.5 * (grow_slope((double)v) - 1), 1e-6 * fabs((double)dv));
         CHECK(v > 0 ? dv > 0 : dv < 0);
@@ -161,7 +162,8 @@ TEST(logvar_extremes)
     float bad[2] = { 0, 0 }, zero[2] = { 0, 0 }, loss, dm[2], dv[2];
     bad[1] = test_nan();
     for (int i = 0; i < 2; i++) {
-        ae_kl_normal_forward(test_exec(), &loss, i ? bad : zero, i ? zero : bad, 0.5f, AE_SUM, 1, 2);
+        ae_kl_normal_forward(test_exec(), &loss, i ? bad : zero, i ? zero : bad, 0.5f, AE_SUM, 1,
+                             2);
         CHECK(test_is_nan(loss));
         ae_kl_normal_backward(test_exec(), dm, dv, 1, i ? bad : zero, i ? zero : bad, 0, AE_SUM, 1,
                               2);
@@ -356,7 +358,8 @@ TEST(vq_nearest)
     static const int shapes[][4] = {        // K B C P
         { 1, 1, 1, 1 }, { 2, 3, 1, 1 }, { 5, 33, 2, 1 }, { 7, 3, 2, 5 }, { 255, 40, 3, 1 },
         { 256, 2, 3, 33 }, { 257, 65, 8, 1 }, { 257, 3, 8, 31 }, { 513, 2, 5, 64 },
-        { 600, 70, 17, 1 }, { 300, 2, 64, 36 }, { 3, 1, 300, 2 }, { 31, 32, 33, 1 }, { 17, 5, 1, 32 }
+        { 600, 70, 17, 1 }, { 300, 2, 64, 36 }, { 3, 1, 300, 2 }, { 31, 32, 33, 1 },
+        { 17, 5, 1, 32 }
     };
     for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
         int K = shapes[s][0], B = shapes[s][1], C = shapes[s][2], P = shapes[s][3];
@@ -366,7 +369,8 @@ TEST(vq_nearest)
     for (int seed = 0; seed < 40; seed++) {     // random shapes
         int K = 1 + seed * 37 % 290, B = 1 + seed % 5, C = 1 + seed * 5 % 19, P = 1 + seed % 3 * 11;
         test_context("%d codes, %dx%dx%d", K, B, C, P);
-        check_nearest(DATA(B * C * P, (uint32_t)seed), DATA(K * C, (uint32_t)seed + 100), K, B, C, P);
+        check_nearest(DATA(B * C * P, (uint32_t)seed), DATA(K * C, (uint32_t)seed + 100), K, B, C,
+                      P);
     }
 }
 
@@ -470,7 +474,7 @@ TEST(vq_update_formula)
         for (int k = 0; k < K; k++)
             for (int j = 0; j < C; j++)
                 want[k * C + j] = dcount[k] > 0
-                                  ? dsum[k * C + j] * (total + K * eps) / ((dcount[k] + eps) * total)
+                                  ? dsum[k * C + j] / total * (total + K * eps) / (dcount[k] + eps)
                                   : (double)codes[k * C + j];
         test_context("step %d", step);
         ae_vq_update(test_exec(), codes, sum, count, x, index, 0.875f, 1e-5f, 0, random_of(1), K,
