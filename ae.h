@@ -948,7 +948,8 @@ AE_API ae_tensor *ae_log_bernoulli(ae_tensor *logits, ae_tensor *t);
 AE_API ae_tensor *ae_iwae(ae_tensor *log_px, ae_tensor *log_pz, ae_tensor *log_qz, int k,
                           ae_reduction reduction);
 AE_API ae_tensor *ae_vq_loss(ae_tensor *q, ae_reduction reduction);     /* q: from ae_vq        */
-AE_API ae_tensor *ae_mmd(ae_tensor *z);             /* from fresh samples of the standard normal */
+AE_API ae_tensor *ae_mmd(ae_tensor *z);             /* from fresh samples of the standard normal;
+                                                       a batch of 1 is an error */
 
 /* Penalties. A layer is what ae_tied takes.
    ae_contractive           h: a linear layer or an activation of one: exact
@@ -972,7 +973,8 @@ AE_API void ae_minimize(ae_tensor *loss);                   /* weight 1         
 AE_API void ae_minimize_weighted(ae_tensor *loss, float weight);    /* again, also after
                                                        ae_build: the new weight */
 /* The weight of a minimised loss grows linearly from 0 over the first `epochs` of training (KL
-   warm-up); reported sums take the full weight. Before or after ae_build. */
+   warm-up) as ae_epoch, ae_fit and ae_train_step count them; reported sums take the full weight.
+   Before or after ae_build. */
 AE_API void ae_warm_up(ae_tensor *loss, float epochs);
 AE_API void ae_monitor(ae_tensor *loss);                    /* computed and reported only       */
 #endif

@@ -119,8 +119,9 @@ TEST(family_iwae_gradient)
         vae v = make_vae(net_arena(ROOM), 1, 6, 3);
         ae_minimize(ae_iwae(ae_log_bernoulli(v.y, v.x), ae_log_normal(v.z, NULL, NULL),
                             ae_log_normal(v.z, v.mu, v.logvar), k, AE_MEAN));
-        ae_minimize_weighted(ae_iwae(ae_log_normal(v.x, v.y, NULL), ae_log_normal(v.z, v.z, v.mu),
-                                     ae_log_normal(v.mu, v.z, v.z), k, AE_SUM), 0.1f);
+        ae_tensor *a = ae_log_normal(v.x, v.y, NULL), *b = ae_log_normal(v.z, v.z, v.mu);
+        ae_tensor *c = ae_log_normal(v.mu, v.z, v.z);       // the last to read z, and twice
+        ae_minimize_weighted(ae_iwae(a, b, c, k, AE_SUM), 0.1f);
         built_with(&v, 6, AE_TRAIN, DATA_IN(36, 0, 1, 2), 6);
         check_gradients(v.m, 6, 3e-3);
     }
@@ -305,6 +306,10 @@ TEST(family_again)
         CHECK_INT(ae_set(m, x, a, 3), AE_SUCCESS);
         gradients_of(m, 3);
         CHECK_ARRAY_L2(grad, sum, floats, 1e-5);
+        float first = ae_batch_loss(m, one), second = ae_batch_loss(m, two);
+        CHECK(first < second || first > second);
+        CHECK_CLOSE(ae_batch_loss(m, three), second, 0);
+        CHECK_CLOSE(ae_batch_loss(m, NULL), (double)first + 1.5 * (double)second, 1e-4);
     }
 }
 
@@ -886,6 +891,44 @@ TEST(family_contractive_estimate)
     CHECK_CLOSE(sums, N * want, 4 * N * want / sqrt((double)N * DRAWS));
 }
 
+/* --- threads --------------------------------------------------------------- */
+
+/* Three steps of a model with all of it: the same bits for any threads. */
+TEST(family_threads)
+{
+    enum { N = 8 };
+    float *x = DATA_IN(N * 48, 0, 1, 1), *first = NULL;
+    ae_dataset d = floats_of(x, N, 3);
+    d.h = d.w = 4;
+    for (int e = 1; e < TEST_EXECS; e++) {
+        ae_model *m = ae_model_new(net_arena(4 * ROOM), 1);
+        ae_tensor *in = ae_input(m, 3, 4, 4), *c = ae_conv2d(in, 5, 3, 2, 1);
+        ae_vq_options o;
+        memset(&o, 0, sizeof o);
+        o.codes = 40;
+        ae_tensor *q = ae_vq(c, &o), *h = ae_linear(ae_top_k(q, 9), 16), *mu = ae_linear(h, 7);
+        ae_tensor *z = ae_gaussian_sample(mu, ae_linear(h, 7)), *y = ae_linear(z, 20);
+        y = ae_tied(ae_tanh(ae_reshape(y, 5, 2, 2)), c);
+        ae_minimize(ae_mse(y, in, AE_MEAN));
+        ae_minimize(ae_vq_loss(q, AE_MEAN));
+        ae_minimize(ae_kl_normal(mu, mu, 0, AE_MEAN));
+        ae_minimize_weighted(ae_mmd(z), 0.1f);
+        ae_minimize_weighted(ae_orthogonal(h), 0.01f);
+        ae_minimize_weighted(ae_contractive_estimate(ae_tied(mu, mu), h, 0, AE_MEAN), 0.01f);
+        ae_limit_norm(h, 0.5f);
+        test_context("%s", test_exec_text(e));
+        CHECK_STR(ae_error(m), "");
+        CHECK_INT(ae_set_exec(m, test_exec_at(e)), AE_SUCCESS);
+        REQUIRE(ae_build(m, N, AE_TRAIN) == AE_SUCCESS);
+        ae_optim adam = net_optim(AE_ADAM, 1e-2f);
+        for (int i = 0; i < 3; i++) CHECK_INT(ae_train_step(m, &d, &adam), AE_SUCCESS);
+        size_t floats;
+        float *p = segment(m, AE_SEG_PARAM, &floats);
+        if (e == 1) first = COPY(p, floats);
+        CHECK_SAME(p, first, floats);
+    }
+}
+
 /* --- what codes tell --------------------------------------------------------- */
 
 TEST(family_active_units)
@@ -1274,6 +1317,7 @@ TEST_LIST(family) {
     CASE(family_warm_up),
     CASE(family_limit_norm),
     CASE(family_contractive_estimate),
+    CASE(family_threads),
     CASE(family_active_units),
     CASE(family_interpolate),
     CASE(family_latent_grid),
