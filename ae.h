@@ -554,10 +554,8 @@ AE_API void ae_cross_entropy_backward(const ae_exec *e, float *dx, float dloss, 
 /* ---------------------------------------------------------------------------
    >>latent   variational and quantised codes                                 */
 
-#ifndef AE_NO_TRAIN
 /* Where a log-variance v is an exponent, e^v goes on along its tangent beyond v = 20: +-100 stays
    finite and its gradient leads back. mu, logvar: (B,F), of B samples with F units each. */
-#endif
 
 /* z = mu + e^(logvar/2) normal (Kingma & Welling 2014). Element i is element first+i of r.
      z (n) written   slope (n) written or NULL: dz/dlogvar   mu, logvar (n) */

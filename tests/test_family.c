@@ -221,7 +221,9 @@ TEST(family_tied_golden)
         ae_minimize(loss);
         test_context("%s", key);
         CHECK_STR(ae_error(m), "");
+        ae_init_all(m, ae_init_uniform(0.5f, 0.5f), ae_init_uniform(0.25f, 0.25f));
         REQUIRE(ae_build(m, rx->dim[0], AE_TRAIN) == AE_SUCCESS);
+        CHECK_CLOSE(ae_param_data(m, ae_bias(y))[0], 0.25, 1e-7);
         CHECK(ae_weight(y) == ae_weight(s) && ae_bias(y) != ae_bias(s));
         CHECK(ae_param_at(m, 3) == NULL);
         set_param(m, ae_weight(s), golden("latent", "%s.w", key)->v);
@@ -758,6 +760,26 @@ TEST(family_vq_index)
         CHECK(ae_vq_index(m, v.e) == NULL);
         CHECK_ERROR(ae_error(m), "is not from ae_vq");
         CHECK_INT(ae_vq_usage(m, v.e, NULL), 0);
+    }
+}
+
+/* Codes of the data itself: what is quantised has no gradient, the codebook may have. */
+TEST(family_vq_of_input)
+{
+    for (int gradient = 0; gradient < 2; gradient++) {
+        ae_model *m = ae_model_new(net_arena(ROOM), 1);
+        ae_vq_options o = vq_of(4, 0, gradient);
+        ae_tensor *x = ae_input(m, 2, 1, 1), *q = ae_vq(x, &o), *y = ae_linear(q, 2);
+        ae_minimize(ae_vq_loss(q, AE_MEAN));
+        ae_minimize(ae_mse(y, x, AE_MEAN));
+        REQUIRE(ae_build(m, 8, AE_TRAIN) == AE_SUCCESS);
+        float *v = DATA(16, 1);
+        ae_dataset d = floats_of(v, 8, 2);
+        ae_optim adam = net_optim(AE_ADAM, 0.05f);
+        float first = ae_epoch(m, &d, &adam), last = first;
+        for (int i = 0; i < 200; i++) last = ae_epoch(m, &d, &adam);
+        CHECK(last < (gradient ? 0.75f : 0.5f) * first);    // by gradient some codes stay unused
+        CHECK_STR(ae_error(m), "");
     }
 }
 
@@ -1313,6 +1335,7 @@ TEST_LIST(family) {
     CASE(family_vq_moves),
     CASE(family_vq_failure_snapshot),
     CASE(family_vq_index),
+    CASE(family_vq_of_input),
     CASE(family_weights_after_build),
     CASE(family_warm_up),
     CASE(family_limit_norm),
