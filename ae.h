@@ -975,8 +975,8 @@ AE_API void ae_minimize(ae_tensor *loss);                   /* weight 1         
 AE_API void ae_minimize_weighted(ae_tensor *loss, float weight);    /* again, also after
                                                        ae_build: the new weight */
 /* The weight of a minimised loss grows linearly from 0 over the first `epochs` of training (KL
-   warm-up) as ae_epoch, ae_fit and ae_train_step count them; reported sums take the full weight.
-   Before or after ae_build. */
+   warm-up) as ae_epoch, ae_fit and ae_train_step count them; ae_backward by hand and reported
+   sums take the full weight. Before or after ae_build. */
 AE_API void ae_warm_up(ae_tensor *loss, float epochs);
 AE_API void ae_monitor(ae_tensor *loss);                    /* computed and reported only       */
 #endif
@@ -3358,7 +3358,9 @@ static void AE__K(mul)(float *y, const float *a, const float *b, size_t n)
    make gradients that small, and no optimiser can tell them from 0. NaN stays. */
 AE__INLINE AE__V AE__K(flush)(AE__V v, float least)
 {
-    return AE__SELECT(AE__GT(AE__SET1(least), AE__ABS(v)), AE__SET1(0.0f), v);
+    // compared as integers: clang's -Ofast turns the other comparison round, and NaN would be lost
+    const AE__I below = AE__ISUB(AE__BITS(AE__ABS(v)), AE__BITS(AE__SET1(least)));
+    return AE__FLOAT(AE__IAND(AE__BITS(v), AE__IXOR(AE__SAR(below, 31), AE__ISET1(-1))));
 }
 
 // sigmoid(x) and its slope s (1 - s), from the half where 1 - s does not cancel.
@@ -9840,6 +9842,7 @@ AE_API ae_status ae_backward(ae_model *m, float scale)
         return ae__report(m, AE_E_ARG, "ae_backward needs an ae_forward before it");
     if (!ae__finite(scale))
         return ae__report(m, AE_E_ARG, "ae_backward: the scale is not finite");
+    m->epoch_at = 3e38f;        // by hand, nobody counts epochs: ae_warm_up is over
     ae__backward(m, scale, 1.0);
     return AE_SUCCESS;
 }
