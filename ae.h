@@ -2385,7 +2385,7 @@ static void AE__K(gemm)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars, 
     }
 }
 
-/* ---- weights in fewer bytes: what one sample's linear layer takes is the time to read them ---- */
+/* ---- weights in fewer bytes: for one sample, reading them is what takes the time ---- */
 
 #ifndef AE__HALVES
 #define AE__HALVES(p) AE__K(halves)(AE__HALVES_HIGH(p))
@@ -3514,8 +3514,9 @@ static void AE__K(clamp)(float *x, float limit, size_t n)
 
 static const ae_kernels AE__K(table) = {
     AE__NAME, AE__ISA, AE__MR, AE__NR, AE__K(gemm), AE__K(expand), AE__K(small),
-    AE__K(act), AE__K(softmax), AE__K(add), AE__K(axpy), AE__K(scale), AE__K(dot), AE__K(column_sum), AE__K(lines), AE__K(conv),
-    AE__K(random), AE__K(noise), AE__K(max_pool), AE__K(sum_pool), AE__K(twice),
+    AE__K(act), AE__K(softmax), AE__K(add), AE__K(axpy), AE__K(scale), AE__K(dot),
+    AE__K(column_sum), AE__K(lines), AE__K(conv), AE__K(random), AE__K(noise), AE__K(max_pool),
+    AE__K(sum_pool), AE__K(twice),
 #ifndef AE_NO_TRAIN
     AE__K(mul), AE__K(act_grad), AE__K(loss), AE__K(loss_grad), AE__K(update), AE__K(clamp),
     AE__K(conv_weights), AE__K(plane_sum)

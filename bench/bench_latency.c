@@ -4,9 +4,10 @@
    torch_latency.py): the call of the module under inference_mode, its input being a tensor already.
    Both have the same weights and picture and must agree. Rows `float16` and `int8` are ours with
    smaller weights (ae_fork_small), beside the same PyTorch with floats: what they change in the
-   reconstruction stands below, its mean square over that of the reconstruction. Single calls are timed by the clock on the
-   wall, some hundred of them at a time; `warm` follows the last call at once; before a `cold` one
-   32 MB are written, so that the weights are no longer in the second-level cache.
+   reconstruction stands below, its mean square over that of the reconstruction. Single calls are
+   timed by the clock on the wall, some hundred of them at a time; `warm` follows the last call at
+   once; before a `cold` one 32 MB are written, so that the weights are no longer in the
+   second-level cache.
 
    make bench, or: cc -O2 -I. -o bench_latency bench/bench_latency.c -lm -ldl                    */
 #define _POSIX_C_SOURCE 200809L

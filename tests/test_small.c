@@ -147,7 +147,8 @@ TEST(small_bytes)
             const double v = (double)w[o * D + c];
             test_context("channel %d, %d", o, c);
             CHECK_CLOSE(got[c * O + o], want[o * D + c], 1e-7 * fabs(want[o * D + c]));
-            CHECK_CLOSE(got[c * O + o], v, (double)most * (fabs(v) < (double)most ? 0.00394 : 2e-7));
+            CHECK_CLOSE(got[c * O + o], v, (double)most * (fabs(v) < (double)most ? 0.00394
+                                                                                  : 2e-7));
         }
         for (int c = 0; c < D && o == 6; c++) CHECK_CLOSE(got[c * O + o], 0, 1e-42);
     }
@@ -353,7 +354,7 @@ TEST(small_convolutions)
 
 /* --- the fork ------------------------------------------------------------- */
 
-/* It has all it needs: training m, or giving its memory back, changes nothing. Floats are a copy. */
+/* It has all it needs: giving m's memory back changes nothing. Floats are a copy. */
 TEST(small_fork_is_apart)
 {
     enum { F = 128 };
@@ -385,7 +386,7 @@ TEST(small_fork_is_apart)
     }
 }
 
-/* Exactly the bytes of the error's sentence are taken; a byte and two bytes a weight, and little. */
+/* Exactly the bytes it takes suffice; a weight takes two or one. */
 TEST(small_fork_in_a_small_arena)
 {
     size_t used[3];
@@ -403,7 +404,7 @@ TEST(small_fork_in_a_small_arena)
         float *x = DATA(3 * 128, 1), *y = OUT(3 * 128);
         CHECK_INT(ae_predict(f, p.y, y, x, 3), AE_SUCCESS);
         CHECK_FINITE(y, 3 * 128);
-        for (size_t bytes = 0; bytes < need; bytes = bytes < need - 1999 ? bytes + 1999 : bytes + 1) {
+        for (size_t bytes = 0; bytes < need; bytes += bytes < need - 1999 ? 1999 : 1) {
             arena = net_arena(bytes);
             CHECK(ae_fork_small(p.m, arena, 3, (ae_precision)k, NULL) == NULL);
             CHECK_INT(ae_arena_used(arena), 0);
