@@ -174,7 +174,7 @@ typedef enum ae_isa {       /* instruction sets, each with its own copy of the k
     AE_ISA_SCALAR,
     AE_ISA_SSE2,
     AE_ISA_NEON,
-    AE_ISA_AVX2,            /* with FMA */
+    AE_ISA_AVX2,            /* with FMA and F16C */
     AE_ISA_AVX512           /* F, DQ, BW, VL */
 } ae_isa;
 
@@ -1070,13 +1070,31 @@ AE_API int ae_vq_usage(ae_model *m, const ae_tensor *q, double *perplexity);
    are used with it. NULL: no room, batch < 1 or m not built (arena->error says). */
 AE_API ae_model *ae_fork(const ae_model *m, ae_arena *arena, int batch);
 
+typedef enum ae_precision {
+    AE_FLOAT32,
+    AE_FLOAT16,                 /* halves, to the nearest (beyond 65504: the largest)           */
+    AE_INT8                     /* -127 ... 127 times a scale, one per output channel (the first
+                                   side of the weights: transposed, one per input channel)      */
+} ae_precision;
+
+/* A fork with parameters of its own, the weights of linear layers and convolutions in fewer bytes;
+   all others are copied as floats. Later training of m does not reach it, and what ae_build took
+   for m may be given back (its tensors must stay). ae_param_data of such weights is NULL, and
+   ae_fork of it shares them. A linear layer reads few bytes for one sample; a convolution makes
+   floats of its weights each time. *lost (or NULL): the root mean square of what rounding changed
+   in these weights over that of the weights.
+   NULL: as ae_fork; weights that are not finite or already small, no such precision. */
+AE_API ae_model *ae_fork_small(const ae_model *m, ae_arena *arena, int batch,
+                               ae_precision precision, double *lost);
+
 /* Parameters, in the order they were made: i = 0 ... count-1; NULL past the end. */
 AE_API ae_param *ae_param_at(const ae_model *m, int i);
 AE_API ae_param *ae_param_find(const ae_model *m, const char *name);    /* "linear1.weight"      */
 AE_API const char *ae_param_name(const ae_param *p);
 AE_API size_t ae_param_size(const ae_param *p);
 AE_API int ae_param_shape(const ae_param *p, int shape[4]);     /* returns the dimensions used  */
-AE_API float *ae_param_data(ae_model *m, const ae_param *p);    /* NULL before ae_build         */
+AE_API float *ae_param_data(ae_model *m, const ae_param *p);    /* NULL before ae_build; see
+                                                                   ae_fork_small                */
 AE_API ae_param *ae_weight(const ae_tensor *t);     /* of the layer that made t, or NULL        */
 AE_API ae_param *ae_bias(const ae_tensor *t);
 /* A whole segment as bytes: base and, through bytes, its size; NULL before ae_build. */
@@ -1593,13 +1611,14 @@ static ae_isa ae__cpu(void)
 {
 #if defined(AE__X86)
     const uint32_t fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28;        // leaf 1, ecx
+    const uint32_t f16c = 1u << 29, all = fma | osxsave | avx | f16c;
     const uint32_t avx2 = 1u << 5;                                            // leaf 7, ebx
     const uint32_t avx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;        // F, DQ, BW, VL
     const uint32_t ymm = 0x06u, zmm = 0xe6u;                                  // xgetbv
     uint32_t one[4], seven[4];
     ae__cpuid(one, 1, 0);
     ae__cpuid(seven, 7, 0);
-    if ((one[2] & (fma | osxsave | avx)) != (fma | osxsave | avx)) return AE_ISA_SSE2;
+    if ((one[2] & all) != all) return AE_ISA_SSE2;
     const uint32_t saved = ae__xgetbv();
     if ((saved & ymm) != ymm || !(seven[1] & avx2)) return AE_ISA_SSE2;
     if ((saved & zmm) != zmm || (seven[1] & avx512) != avx512) return AE_ISA_AVX2;
@@ -1814,6 +1833,12 @@ struct ae_kernels {
     void (*gemm)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars, ptrdiff_t acs,
                  const float *b, ptrdiff_t brs, ptrdiff_t bcs, const float *bias,
                  int m, int n, int k, int accumulate, float *scratch, size_t scratch_n);
+    /* Weights in fewer bytes, halves or (half 0) bytes.  expand: w (n) floats of them; up to
+       AE__SMALL elements more are read.  small: y (B,cols) = scale (x (B,D) panel) + bias, panel
+       (D,AE__SMALL) small weights, cols <= AE__SMALL; bias or NULL. Any B gives the same bits. */
+    void (*expand)(float *w, const void *small, int half, size_t n);
+    void (*small)(float *y, int ldy, const float *x, const void *panel, const float *scale,
+                  const float *bias, int half, int B, int D, int cols);
     void (*act)(float *y, const float *x, int act, float a, size_t n);
     void (*softmax)(float *y, const float *x, size_t n);            /* of one row               */
     void (*add)(float *y, const float *a, const float *b, size_t n);
@@ -1861,6 +1886,7 @@ struct ae_kernels {
 #define AE__GEMM_K 256          /* products summed in one go; such sums are then added up       */
 #define AE__GEMM_MIN 8704       /* floats: a panel of B, AE__GEMM_K x 32, and a tile of C       */
 #define AE__GEMM_FEW 64         /* rows of A below which B is not worth a copy                  */
+#define AE__SMALL 32            /* outputs of a linear layer whose small weights lie together   */
 #define AE__SUM_BLOCK 256       /* terms summed in float; such sums are added in double         */
 #define AE__DRAW 32             /* elements of a sequence that kernels draw at a time           */
 
@@ -1895,6 +1921,11 @@ static AE__UNUSED const float ae__even[16] = {
 // itself a compiler fuses here and not there, and equal sums would differ in their last bit.
 #if defined(__FMA__) || defined(__aarch64__)
 #define AE__FUSED
+#endif
+
+#if defined(AE__X86) || defined(AE__NEON)
+// Four bytes from anywhere.
+AE__INLINE int32_t ae__four(const void *p) { int32_t i; memcpy(&i, p, 4); return i; }
 #endif
 
 // Makes a product a value of its own: GCC would fuse it with the sum that follows.
@@ -1954,10 +1985,10 @@ static AE__UNUSED const float ae__even[16] = {
 #undef AE__PASS
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
 #elif defined(__GNUC__)
 #pragma GCC push_options
-#pragma GCC target("avx2,fma")
+#pragma GCC target("avx2,fma,f16c")
 #endif
 #define AE__PASS AE__PASS_AVX2
 #include AE_HEADER_FILENAME
@@ -2043,6 +2074,8 @@ static AE__UNUSED const float ae__even[16] = {
 #define AE__TWICE_HIGH(v) (v)
 #define AE__TO_INT(v) ae__to_int(v)
 #define AE__FROM_INT(i) ((float)(i))
+#define AE__BYTES(p) ((float)*(p))
+#define AE__HALVES_HIGH(p) ((int32_t)((uint32_t)*(p) << 16))
 AE__INLINE int32_t ae__bits(float x) { int32_t i; memcpy(&i, &x, 4); return i; }
 AE__INLINE float ae__float(int32_t i) { float x; memcpy(&x, &i, 4); return x; }
 // To the nearest; 0 for what does not fit, NaN included.
@@ -2104,6 +2137,11 @@ AE__INLINE int32_t ae__to_int(float x)
 #define AE__TWICE_HIGH(v) _mm_unpackhi_ps(v, v)
 #define AE__TO_INT(v) _mm_cvtps_epi32(v)
 #define AE__FROM_INT(i) _mm_cvtepi32_ps(i)
+#define AE__ZIP16(i) _mm_unpacklo_epi16(_mm_setzero_si128(), i)
+#define AE__ZIP8(i) _mm_unpacklo_epi8(_mm_setzero_si128(), i)
+#define AE__BYTES(p) \
+    _mm_cvtepi32_ps(_mm_srai_epi32(AE__ZIP16(AE__ZIP8(_mm_cvtsi32_si128(ae__four(p)))), 24))
+#define AE__HALVES_HIGH(p) AE__ZIP16(_mm_loadl_epi64((const __m128i *)(p)))
 #define AE__LOAD4(p, s) _mm_loadu_ps(p)
 #define AE__ZIP_LOW(a, b) _mm_unpacklo_ps(a, b)
 #define AE__ZIP_HIGH(a, b) _mm_unpackhi_ps(a, b)
@@ -2159,6 +2197,9 @@ AE__INLINE int32_t ae__to_int(float x)
 #define AE__TWICE_HIGH(v) vzip2q_f32(v, v)
 #define AE__TO_INT(v) vcvtnq_s32_f32(v)
 #define AE__FROM_INT(i) vcvtq_f32_s32(i)
+#define AE__BYTES(p) vcvtq_f32_s32(vmovl_s16(vget_low_s16( \
+    vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(ae__four(p)))))))
+#define AE__HALVES(p) vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)))
 #define AE__LOAD4(p, s) vld1q_f32(p)
 #define AE__ZIP_LOW(a, b) vzip1q_f32(a, b)
 #define AE__ZIP_HIGH(a, b) vzip2q_f32(a, b)
@@ -2216,6 +2257,9 @@ AE__INLINE int32_t ae__to_int(float x)
 #define AE__TWICE_HIGH(v) _mm256_permutevar8x32_ps(v, _mm256_setr_epi32(4, 4, 5, 5, 6, 6, 7, 7))
 #define AE__TO_INT(v) _mm256_cvtps_epi32(v)
 #define AE__FROM_INT(i) _mm256_cvtepi32_ps(i)
+#define AE__BYTES(p) \
+    _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p))))
+#define AE__HALVES(p) _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p)))
 #define AE__LOAD4(p, s) \
     _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps((p) + (s)), 1)
 #define AE__ZIP_LOW(a, b) _mm256_unpacklo_ps(a, b)
@@ -2279,6 +2323,9 @@ AE__INLINE int32_t ae__to_int(float x)
 #define AE__TWICE_HIGH(v) _mm512_permutexvar_ps(AE__TWICE_FROM(8), v)
 #define AE__TO_INT(v) _mm512_cvtps_epi32(v)
 #define AE__FROM_INT(i) _mm512_cvtepi32_ps(i)
+#define AE__BYTES(p) \
+    _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(p))))
+#define AE__HALVES(p) _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p)))
 #define AE__HALF4(p, s) \
     _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps((p) + (s)), 1)
 #define AE__LOAD4(p, s) \
@@ -2291,6 +2338,7 @@ AE__INLINE int32_t ae__to_int(float x)
 
 #define AE__NR (AE__NV * AE__VN)
 #define AE__FEW (AE__VN / 4)    /* rows for which B is read by columns, not copied              */
+#define AE__SMALL_V (AE__VN < 16 ? 4 : 2)       /* vectors of small weights at a time           */
 
 // The lanes below k. Comparisons are false for NaN; MIN and MAX hand on a NaN in their second
 // argument, which is therefore the variable one below.
@@ -2599,6 +2647,111 @@ static void AE__K(gemm)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars, 
                                       from, ldb, next, rows, AE__NV, deep);
                 }
             }
+        }
+    }
+}
+
+/* ---- weights in fewer bytes: for one sample, reading them is what takes the time ---- */
+
+#ifndef AE__HALVES
+#define AE__HALVES(p) AE__K(halves)(AE__HALVES_HIGH(p))
+/* Of finite halves in the upper 16 bits of i. Below 2^-14 they have no leading 1: it is given and
+   taken away again, so that no denormal float is made. */
+AE__INLINE AE__V AE__K(halves)(AE__I i)
+{
+    const AE__V least = AE__SET1(6.103515625e-5f);      // 2^-14
+    const AE__I size = AE__SHR(AE__IAND(i, AE__ISET1(0x7fff0000)), 3);
+    const AE__V normal = AE__FLOAT(AE__IADD(size, AE__ISET1(112 << 23)));
+    const AE__V small = AE__SUB(AE__FLOAT(AE__IADD(size, AE__ISET1(113 << 23))), least);
+    const AE__V v = AE__SELECT(AE__GE(normal, least), normal, small);
+    return AE__FLOAT(AE__IXOR(AE__BITS(v), AE__IAND(i, AE__ISET1(INT32_MIN))));
+}
+#endif
+
+AE__INLINE AE__V AE__K(decode)(const void *small, size_t at, int half)
+{
+    return half ? AE__HALVES((const uint16_t *)small + at) : AE__BYTES((const int8_t *)small + at);
+}
+
+static void AE__K(expand)(float *w, const void *small, int half, size_t n)
+{
+    for (size_t i = 0; i < n && half; i += AE__VN)
+        AE__K(store)(w + i, AE__K(decode)(small, i, 1), n - i);
+    for (size_t i = 0; i < n && !half; i += AE__VN)
+        AE__K(store)(w + i, AE__K(decode)(small, i, 0), n - i);
+}
+
+// y = scale sum + bias, for up to AE__VN columns.
+AE__INLINE void AE__K(small_end)(float *y, AE__V sum, const float *scale, const float *bias,
+                                 size_t left)
+{
+    const AE__V b = bias ? AE__K(load)(bias, left) : AE__SET1(0.0f);
+    AE__K(store)(y, AE__FMA(AE__K(load)(scale, left), sum, b), left);
+}
+
+/* One row of y. The sum is cut into an even number of blocks, `deep` each; two at a time go side by
+   side, since one would wait for its own last addition. */
+AE__INLINE void AE__K(small_row)(float *y, const float *x, const void *panel, const float *scale,
+                                 const float *bias, int half, int D, int cols, int deep)
+{
+    for (int j = 0; j < cols; j += AE__SMALL_V * AE__VN) {
+        AE__V total[AE__SMALL_V], sum[2][AE__SMALL_V];
+        AE__UNROLL
+        for (int v = 0; v < AE__SMALL_V; v++) total[v] = AE__SET1(0.0f);
+        for (int p = 0; p < D; p += 2 * deep) {
+            const int first = D - p < deep ? D - p : deep;
+            const int second = D - p - first < deep ? D - p - first : deep;
+            AE__UNROLL
+            for (int v = 0; v < AE__SMALL_V; v++) sum[0][v] = sum[1][v] = AE__SET1(0.0f);
+            for (int q = p; q < p + first; q++) {
+                AE__UNROLL
+                for (int s = 0; s < 2; s++) {
+                    const int at = q + s * deep;
+                    if (s && q >= p + second) continue;
+                    AE__UNROLL
+                    for (int v = 0; v < AE__SMALL_V; v++) {
+                        const size_t i = (size_t)at * AE__SMALL + (size_t)(j + v * AE__VN);
+                        sum[s][v] = AE__FMA(AE__SET1(x[at]), AE__K(decode)(panel, i, half),
+                                            sum[s][v]);
+                    }
+                }
+            }
+            AE__UNROLL
+            for (int v = 0; v < AE__SMALL_V; v++)
+                total[v] = AE__ADD(AE__ADD(total[v], sum[0][v]), sum[1][v]);
+        }
+        for (int v = 0, i = j; v < AE__SMALL_V && i < cols; v++, i += AE__VN)
+            AE__K(small_end)(y + i, total[v], scale + i, bias ? bias + i : NULL,
+                             (size_t)(cols - i));
+    }
+}
+
+// For more rows each block becomes floats and goes through gemm, whose sums have the same order.
+static void AE__K(small)(float *y, int ldy, const float *x, const void *panel, const float *scale,
+                         const float *bias, int half, int B, int D, int cols)
+{
+    const int blocks = (D + 2 * AE__GEMM_K - 1) / (2 * AE__GEMM_K) * 2;
+    const int deep = (D + blocks - 1) / blocks;
+    float w[AE__SMALL * AE__GEMM_K], scratch[AE__GEMM_MIN];
+    if (B < 4) {
+        for (int i = 0; i < B; i++, y += ldy, x += D) {
+            if (half) AE__K(small_row)(y, x, panel, scale, bias, 1, D, cols, deep);
+            else AE__K(small_row)(y, x, panel, scale, bias, 0, D, cols, deep);
+        }
+        return;
+    }
+    for (int p = 0; p < D; p += deep) {
+        const int n = D - p < deep ? D - p : deep;
+        const size_t at = (size_t)p * AE__SMALL * (half ? 2 : 1);
+        AE__K(expand)(w, (const char *)panel + at, half, (size_t)n * AE__SMALL);
+        AE__K(gemm)(y, ldy, x + p, D, 1, w, AE__SMALL, 1, NULL, B, cols, n, p > 0, scratch,
+                    AE__GEMM_MIN);
+    }
+    for (int i = 0; i < B; i++, y += ldy) {
+        for (int j = 0; j < cols; j += AE__VN) {
+            const size_t left = (size_t)(cols - j);
+            AE__K(small_end)(y + j, AE__K(load)(y + j, left), scale + j, bias ? bias + j : NULL,
+                             left);
         }
     }
 }
@@ -3631,9 +3784,10 @@ static void AE__K(clamp)(float *x, float limit, size_t n)
 #endif
 
 static const ae_kernels AE__K(table) = {
-    AE__NAME, AE__ISA, AE__MR, AE__NR, AE__K(gemm), AE__K(act), AE__K(softmax), AE__K(add),
-    AE__K(axpy), AE__K(scale), AE__K(dot), AE__K(column_sum), AE__K(lines), AE__K(conv),
-    AE__K(random), AE__K(noise), AE__K(max_pool), AE__K(sum_pool), AE__K(twice),
+    AE__NAME, AE__ISA, AE__MR, AE__NR, AE__K(gemm), AE__K(expand), AE__K(small),
+    AE__K(act), AE__K(softmax), AE__K(add), AE__K(axpy), AE__K(scale), AE__K(dot),
+    AE__K(column_sum), AE__K(lines), AE__K(conv), AE__K(random), AE__K(noise), AE__K(max_pool),
+    AE__K(sum_pool), AE__K(twice),
 #ifndef AE_NO_TRAIN
     AE__K(mul), AE__K(act_grad), AE__K(loss), AE__K(loss_grad), AE__K(update), AE__K(clamp),
     AE__K(conv_weights), AE__K(plane_sum)
@@ -3644,6 +3798,7 @@ static const ae_kernels AE__K(table) = {
 #undef AE__ADD
 #undef AE__ADD64
 #undef AE__BITS
+#undef AE__BYTES
 #undef AE__DIV
 #undef AE__EVEN
 #undef AE__EVEN64
@@ -3657,6 +3812,8 @@ static const ae_kernels AE__K(table) = {
 #undef AE__GELU_B
 #undef AE__GT
 #undef AE__HALF4
+#undef AE__HALVES
+#undef AE__HALVES_HIGH
 #undef AE__HIGH64
 #undef AE__I
 #undef AE__IADD
@@ -3690,6 +3847,7 @@ static const ae_kernels AE__K(table) = {
 #undef AE__SET1
 #undef AE__SHL
 #undef AE__SHR
+#undef AE__SMALL_V
 #undef AE__SQRT
 #undef AE__STOREK
 #undef AE__STOREU
@@ -3701,6 +3859,8 @@ static const ae_kernels AE__K(table) = {
 #undef AE__TWICE_LOW
 #undef AE__V
 #undef AE__VN
+#undef AE__ZIP16
+#undef AE__ZIP8
 #undef AE__ZIP_HIGH
 #undef AE__ZIP_LOW
 #endif /* AE__PASS */
@@ -3858,6 +4018,130 @@ AE_API void ae_linear_forward(const ae_exec *e, float *y, const float *x, const 
                               const float *b, int B, int D, int O)
 {
     ae__gemm(e, y, O, x, D, 1, w, 1, D, b, B, O, D, 0);
+}
+
+// ---- weights in fewer bytes
+
+/* Rows times columns of weights: a whole number or a half each, and a scale for each row. Of linear
+   layers AE__SMALL rows lie together, column by column (zeros where there are no more rows); of
+   convolutions the weights lie as their floats do. */
+typedef struct ae__small {
+    void *q;
+    float *scale;
+    int half;                   // bytes else
+    int together;               // rows that lie together: AE__SMALL or 1
+} ae__small;
+
+// The elements that so many weights take, the ones that are read beyond the end included.
+static size_t ae__small_count(int rows, size_t columns, int together)
+{
+    size_t all = ae__sat_mul(ae__round_up((size_t)rows, (size_t)together), columns);
+    return ae__round_up(all, AE_ALIGN);
+}
+
+// To the nearest half, to the even one of two. x is finite; what is too large becomes the largest.
+static uint16_t ae__half_of(float x)
+{
+    uint32_t u, sign;
+    memcpy(&u, &x, sizeof u);
+    sign = u >> 16 & 0x8000u;
+    u &= 0x7fffffffu;
+    if (u >= 0x477ff000u)                               // 65520
+        u = 0x7bffu;
+    else if (u >= 0x38800000u)                          // 2^-14
+        u = (u + 0xfffu + (u >> 13 & 1u) - (112u << 23)) >> 13;
+    else {                      // whole multiples of 2^-24: so are the floats from 1/2 to 1
+        float sum;
+        memcpy(&sum, &u, sizeof sum);
+        sum += 0.5f;
+        memcpy(&u, &sum, sizeof u);
+        u -= 0x3f000000u;
+    }
+    return (uint16_t)(sign | u);
+}
+
+static double ae__half_value(uint16_t h)
+{
+    const int exponent = h >> 10 & 31, digits = (h & 1023) + (exponent ? 1024 : 0);
+    const double value = ldexp((double)digits, (exponent ? exponent : 1) - 25);
+    return h & 0x8000 ? -value : value;
+}
+
+/* Makes s of w (rows,columns); q is zeroed. change[0] += the square of what rounding changed,
+   change[1] += that of the weights. */
+static void ae__shrink(const ae__small *s, const float *w, int rows, size_t columns,
+                       double change[2])
+{
+    const size_t together = (size_t)s->together;
+    for (size_t r = 0; r < (size_t)rows; r++, w += columns) {
+        float most = 0.0f;
+        for (size_t c = 0; c < columns; c++)
+            if (most < fabsf(w[c]))
+                most = fabsf(w[c]);
+        s->scale[r] = s->half ? 1.0f : most / 127.0f;
+        for (size_t c = 0; c < columns; c++) {
+            size_t at = (r / together * columns + c) * together + r % together;
+            double value = (double)w[c], rounded;
+            if (s->half) {
+                uint16_t h = ae__half_of(w[c]);
+                ((uint16_t *)s->q)[at] = h;
+                rounded = ae__half_value(h);
+            } else {            // a scale may be 0, or itself too small to be exact
+                double q = s->scale[r] > 0.0f ? floor(value / (double)s->scale[r] + 0.5) : 0.0;
+                q = q > 127.0 ? 127.0 : q < -127.0 ? -127.0 : q;
+                ((int8_t *)s->q)[at] = (int8_t)q;
+                rounded = q * (double)s->scale[r];
+            }
+            change[0] += (rounded - value) * (rounded - value);
+            change[1] += value * value;
+        }
+    }
+}
+
+// The floats w (rows,columns) of weights that lie row by row.
+static void ae__expand(const ae_exec *e, float *w, const ae__small *s, int rows, size_t columns)
+{
+    const ae_kernels *kernels = ae__kernels_of(e);
+    kernels->expand(w, s->q, s->half, (size_t)rows * columns);
+    for (int r = 0; r < rows && !s->half; r++)
+        kernels->scale(w + (size_t)r * columns, s->scale[r], columns);
+}
+
+typedef struct ae__small_task {
+    const ae_kernels *kernels;
+    const ae__small *w;
+    float *y;
+    const float *x, *b;
+    int B, D, O, piece;         // piece: outputs of a task
+} ae__small_task;
+
+static void ae__small_job(void *arg, int task)
+{
+    const ae__small_task *t = (const ae__small_task *)arg;
+    const size_t panel = (size_t)t->D * AE__SMALL * (t->w->half ? 2 : 1);
+    for (int o = task * t->piece; o < t->O && o < (task + 1) * t->piece; o += AE__SMALL)
+        t->kernels->small(t->y + o, t->O, t->x, (char *)t->w->q + (size_t)(o / AE__SMALL) * panel,
+                          t->w->scale + o, t->b ? t->b + o : NULL, t->w->half, t->B, t->D,
+                          t->O - o < AE__SMALL ? t->O - o : AE__SMALL);
+}
+
+// ae_linear_forward with such weights.
+static void ae__linear_small(const ae_exec *e, float *y, const float *x, const ae__small *w,
+                             const float *b, int B, int D, int O)
+{
+    int threads = e && (double)(B < 8 ? 8 : B) * D * O > 1e6 ? e->threads : 1;
+    int panels = (O + AE__SMALL - 1) / AE__SMALL;
+    ae__small_task t;
+    t.kernels = ae__kernels_of(e);
+    t.w = w;
+    t.y = y;
+    t.x = x;
+    t.b = b;
+    t.B = B;
+    t.D = D;
+    t.O = O;
+    t.piece = (panels + threads - 1) / threads * AE__SMALL;
+    ae__parallel(e, (O + t.piece - 1) / t.piece, ae__small_job, &t);
 }
 
 #ifndef AE_NO_TRAIN
@@ -6476,6 +6760,9 @@ struct ae_param {
     size_t at;                  // floats from the start of PARAM, and of GRAD
     int untrained;              // running statistics: behind the others, without a gradient
     float max_norm;             // of its rows, 0: any
+    int shrinks;                // only linear layers and convolutions read it: see ae_fork_small
+    size_t small_at, whole_at;  // there: elements from the start of what is small (scales: floats
+                                // from the start of PARAM); of others, floats from that
     ae_init init;
 };
 
@@ -6558,6 +6845,9 @@ struct ae_model {
     int tensors, params, losses;
     size_t param_floats;        // of PARAM, padding included
     size_t trained_floats;      // of these, what has a gradient
+    size_t whole_floats, small_count;   // of PARAM in ae_fork_small: floats, then small elements
+    ae_precision precision;     // of the weights
+    float *whole;               // the floats of a convolution's small weights
     ae_exec exec;
     int own_scratch;            // nonzero: exec.scratch is ours to set
     int optim_states;
@@ -6690,9 +6980,47 @@ static float *ae__value(const ae_model *m, const ae_tensor *t)
            + (size_t)m->from * ae__size(t);
 }
 
+// Of weights that are small, the scales.
 static float *ae__weights(const ae_model *m, const ae_param *p)
 {
-    return p ? ae__segment(m, AE_SEG_PARAM) + p->at : NULL;
+    return p ? ae__segment(m, AE_SEG_PARAM) + (m->precision ? p->whole_at : p->at) : NULL;
+}
+
+static int ae__is_small(const ae_model *m, const ae_param *p)
+{
+    return m->precision && p->shrinks;
+}
+
+// How many rows lie together, and the columns: of convolutions all but the first side.
+static int ae__together(const ae_param *p)
+{
+    return p->dims == 2 ? AE__SMALL : 1;
+}
+
+static size_t ae__columns(const ae_param *p)
+{
+    return p->count / (size_t)p->shape[0];
+}
+
+static ae__small ae__small_of(const ae_model *m, const ae_param *p)
+{
+    ae__small s;
+    s.half = m->precision == AE_FLOAT16;
+    s.together = ae__together(p);
+    s.scale = ae__weights(m, p);
+    s.q = (char *)(ae__segment(m, AE_SEG_PARAM) + m->whole_floats)
+          + p->small_at * (s.half ? 2 : 1);
+    return s;
+}
+
+// The weights of a convolution as floats.
+static float *ae__whole(const ae_model *m, const ae_param *p)
+{
+    if (!ae__is_small(m, p))
+        return ae__weights(m, p);
+    const ae__small s = ae__small_of(m, p);
+    ae__expand(&m->exec, m->whole, &s, p->shape[0], ae__columns(p));
+    return m->whole;
 }
 
 #ifndef AE_NO_TRAIN
@@ -6711,6 +7039,12 @@ static float *ae__weight_grads(const ae_model *m, const ae_param *p)
 
 static ae_status ae__linear_forward(ae_model *m, const ae_tensor *t, int n)
 {
+    if (ae__is_small(m, t->weight)) {
+        const ae__small s = ae__small_of(m, t->weight);
+        ae__linear_small(&m->exec, ae__value(m, t), ae__value(m, t->in[0]), &s,
+                         ae__weights(m, t->bias), n, (int)ae__size(t->in[0]), t->c);
+        return AE_SUCCESS;
+    }
     AE__OP(m, linear_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]),
                                ae__weights(m, t->weight), ae__weights(m, t->bias), n,
                                (int)ae__size(t->in[0]), t->c));
@@ -6761,7 +7095,7 @@ static ae_status ae__reshape_forward(ae_model *m, const ae_tensor *t, int n)
 static ae_status ae__conv2d_forward(ae_model *m, const ae_tensor *t, int n)
 {
     AE__OP(m, conv2d_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]),
-                               ae__weights(m, t->weight), ae__weights(m, t->bias), &t->conv, n,
+                               ae__whole(m, t->weight), ae__weights(m, t->bias), &t->conv, n,
                                AE__CHW(t->in[0]), t->c));
     return AE_SUCCESS;
 }
@@ -6769,7 +7103,7 @@ static ae_status ae__conv2d_forward(ae_model *m, const ae_tensor *t, int n)
 static ae_status ae__conv_transpose2d_forward(ae_model *m, const ae_tensor *t, int n)
 {
     AE__OP(m, conv_transpose2d_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]),
-                                         ae__weights(m, t->weight), ae__weights(m, t->bias),
+                                         ae__whole(m, t->weight), ae__weights(m, t->bias),
                                          &t->conv, n, AE__CHW(t->in[0]), t->c));
     return AE_SUCCESS;
 }
@@ -8939,11 +9273,15 @@ AE_API ae_tensor *ae_init_layer(ae_tensor *x, ae_init weight, ae_init bias)
     return x;
 }
 
+static int ae__is_conv(const ae_tensor *t)
+{
+    return t->op == &ae__op_conv2d || t->op == &ae__op_conv_transpose2d;
+}
+
 AE_API void ae_init_all(ae_model *m, ae_init weight, ae_init bias)
 {
     for (ae_tensor *t = m ? m->first : NULL; t; t = t->next)
-        if (t->op == &ae__op_linear || t->op == &ae__op_tied_linear || t->op == &ae__op_conv2d
-            || t->op == &ae__op_conv_transpose2d)
+        if (t->op == &ae__op_linear || t->op == &ae__op_tied_linear || ae__is_conv(t))
             ae_init_layer(t, weight, bias);
 }
 
@@ -9082,6 +9420,26 @@ static size_t ae__spans_end(const ae_model *m, int which)
     return end;
 }
 
+/* Where ae_fork_small puts parameters: what stays floats, the scales among it, then what shrinks.
+   Weights that anything else reads stay floats. */
+static void ae__place_small(ae_model *m)
+{
+    for (int others = 0; others < 2; others++)
+        for (const ae_tensor *t = m->first; t; t = t->next)
+            if (t->weight && others == !(t->op == &ae__op_linear || ae__is_conv(t)))
+                t->weight->shrinks = !others;
+    m->whole_floats = m->small_count = 0;
+    for (ae_param *p = m->first_param; p; p = p->next) {
+        p->whole_at = m->whole_floats;
+        p->small_at = m->small_count;
+        m->whole_floats = ae__sat_add(p->whole_at, ae__round_up(
+            p->shrinks ? (size_t)p->shape[0] : p->count, AE_ALIGN / sizeof(float)));
+        if (p->shrinks)
+            m->small_count = ae__sat_add(p->small_at, ae__small_count(
+                p->shape[0], ae__columns(p), ae__together(p)));
+    }
+}
+
 /* Places parameters, values and gradients (behind the values). In training all values stay, for
    the backward pass and for who reads them; a gradient lives from the backward of its last reader
    to that of its own tensor. In inference a value lives until its last reader ran, inputs for
@@ -9132,24 +9490,30 @@ static void ae__place_all(ae_model *m)
         if (!untrained)
             m->trained_floats = m->param_floats;
     }
+    ae__place_small(m);
 }
 
 typedef struct ae__plan {
     size_t bytes[AE_SEG_COUNT];
-    size_t scratch, parts, rows, statistics, flags;     // of WORK
+    size_t scratch, whole, parts, rows, statistics, flags;      // of WORK
     size_t total;
     int threads;                        // that have scratch
 } ae__plan;
 
-/* Sizes of all segments of a placed model. A fork shares PARAM. */
-static ae__plan ae__plan_of(const ae_model *m, int batch, ae_mode mode, int fork)
+/* Sizes of all segments of a placed model. A fork shares PARAM, unless its weights are small. */
+static ae__plan ae__plan_of(const ae_model *m, int batch, ae_mode mode, int fork,
+                            ae_precision precision)
 {
     ae__plan p;
-    size_t n = (size_t)batch, floats, part = 0;
+    size_t n = (size_t)batch, floats, part = 0, whole = 0;
     int convolutions = 0;
     memset(&p, 0, sizeof p);
-    if (!fork)
+    if (!fork && precision == AE_FLOAT32)
         p.bytes[AE_SEG_PARAM] = ae__sat_mul(m->param_floats, sizeof(float));
+    else if (!fork)
+        p.bytes[AE_SEG_PARAM] = ae__sat_add(ae__sat_mul(m->whole_floats, sizeof(float)),
+                                            ae__sat_mul(m->small_count,
+                                                        precision == AE_FLOAT16 ? 2 : 1));
     if (mode == AE_TRAIN) {
         p.bytes[AE_SEG_GRAD] = ae__sat_mul(m->trained_floats, sizeof(float));
         p.bytes[AE_SEG_OPT] = ae__sat_mul(p.bytes[AE_SEG_GRAD], (size_t)m->optim_states);
@@ -9164,8 +9528,12 @@ static ae__plan ae__plan_of(const ae_model *m, int batch, ae_mode mode, int fork
     for (const ae_tensor *t = m->first; t; t = t->next) {
         if (t->loss_uses > 1 && t->has_grad && part < t->span[AE__GRADIENT].size)
             part = t->span[AE__GRADIENT].size;
-        convolutions |= t->op == &ae__op_conv2d || t->op == &ae__op_conv_transpose2d;
+        convolutions |= ae__is_conv(t);
+        if (precision != AE_FLOAT32 && ae__is_conv(t) && t->weight->shrinks
+            && whole < t->weight->count)
+            whole = t->weight->count;
     }
+    p.whole = ae__round_up(ae__sat_mul(whole, sizeof(float)), AE_ALIGN);
     if (convolutions) {         // matrix products do with the stack
         p.threads = m->exec.threads;
         p.scratch = ae__sat_mul(AE_SCRATCH * sizeof(float), (size_t)p.threads);
@@ -9174,7 +9542,8 @@ static ae__plan ae__plan_of(const ae_model *m, int batch, ae_mode mode, int fork
     p.flags = ae__round_up(2 * (size_t)m->tensors, AE_ALIGN);
     p.rows = ae__round_up(ae__sat_mul(n, sizeof(size_t)), AE_ALIGN);
     p.statistics = mode == AE_TRAIN ? (m->param_floats - m->trained_floats) * sizeof(float) : 0;
-    p.bytes[AE_SEG_WORK] = ae__sat_add(ae__sat_add(p.scratch, ae__sat_mul(AE__INPUTS, p.parts)),
+    p.bytes[AE_SEG_WORK] = ae__sat_add(ae__sat_add(p.scratch + p.whole,
+                                                   ae__sat_mul(AE__INPUTS, p.parts)),
                                        ae__sat_add(p.rows, p.statistics + p.flags));
     for (int s = 0; s < AE_SEG_COUNT; s++)
         p.total = ae__sat_add(p.total, p.bytes[s]);
@@ -9190,6 +9559,8 @@ static void ae__divide(ae_model *m, const ae__plan *p, unsigned char *block)
         block += p->bytes[s];
     }
     unsigned char *work = m->segment[AE_SEG_WORK] + p->scratch;
+    m->whole = (float *)(void *)work;
+    work += p->whole;
     for (int i = 0; i < AE__INPUTS; i++, work += p->parts)
         m->parts[i] = (float *)(void *)work;
     m->rows = (size_t *)(void *)work;
@@ -9286,7 +9657,7 @@ AE_API size_t ae_plan_each(ae_model *m, int batch, ae_mode mode,
     l.limit = SIZE_MAX;
     if (!m->built)
         ae__place_all(m);
-    ae__plan p = ae__plan_of(m, batch, mode, 0);
+    ae__plan p = ae__plan_of(m, batch, mode, 0, AE_FLOAT32);
     if (each)
         ae__list_all(m, &p, batch, mode, &l);
     return p.total;
@@ -9326,7 +9697,7 @@ AE_API ae_status ae_build(ae_model *m, int batch, ae_mode mode)
     if (m->built)
         return ae__report(m, AE_E_ARG, "ae_build: the model is already built");
     ae__place_all(m);
-    ae__plan p = ae__plan_of(m, batch, mode, 0);
+    ae__plan p = ae__plan_of(m, batch, mode, 0, AE_FLOAT32);
     unsigned char *block = (unsigned char *)ae_alloc(m->arena, p.total);
     if (block == NULL) {
         ae__listing l;
@@ -9354,11 +9725,14 @@ AE_API ae_status ae_build(ae_model *m, int batch, ae_mode mode)
     return AE_SUCCESS;
 }
 
-AE_API ae_model *ae_fork(const ae_model *m, ae_arena *arena, int batch)
+/* A fork that shares m's parameters, or (shares 0) has room for its own. `call` is what errors
+   name. */
+static ae_model *ae__fork(const ae_model *m, ae_arena *arena, int batch, int shares,
+                          ae_precision precision, const char *call)
 {
     if (m == NULL || !m->built || batch < 1) {
-        ae__fail(arena, AE_E_ARG, m && m->built ? "ae_fork: batch %d: it must be at least 1"
-                                                : "ae_fork: the model is not built", batch);
+        ae__fail(arena, AE_E_ARG, m && m->built ? "%s: batch %d: it must be at least 1"
+                                                : "%s: the model is not built", call, batch);
         return NULL;
     }
     size_t mark = ae_arena_used(arena), left = ae_arena_left(arena);
@@ -9370,18 +9744,21 @@ AE_API ae_model *ae_fork(const ae_model *m, ae_arena *arena, int batch)
         *f = *m;
         f->exec.threads = 1;
         f->own_scratch = 1;
-        p = ae__plan_of(f, batch, AE_INFER, 1);
+        p = ae__plan_of(f, batch, AE_INFER, shares, precision);
         block = (unsigned char *)ae_alloc(arena, p.total);
     }
     if (block == NULL) {
-        ae__fail(arena, AE_E_MEMORY, "ae_fork: batch %d needs %z bytes, %z are left", batch,
+        ae__fail(arena, AE_E_MEMORY, "%s: batch %d needs %z bytes, %z are left", call, batch,
                  ae__sat_add(p.total, sizeof *f), left);
         ae_arena_rewind(arena, mark);
         return NULL;
     }
     ae__divide(f, &p, block);
-    f->segment[AE_SEG_PARAM] = m->segment[AE_SEG_PARAM];
-    f->bytes[AE_SEG_PARAM] = m->bytes[AE_SEG_PARAM];
+    if (shares) {
+        f->segment[AE_SEG_PARAM] = m->segment[AE_SEG_PARAM];
+        f->bytes[AE_SEG_PARAM] = m->bytes[AE_SEG_PARAM];
+    }
+    f->precision = precision;
     f->arena = arena;
     f->mode = AE_INFER;
     f->batch = batch;
@@ -9390,6 +9767,52 @@ AE_API ae_model *ae_fork(const ae_model *m, ae_arena *arena, int batch)
     f->forward_n = 0;
     ae__bind_scratch(f);
     ae__place_samples(f, 0, (size_t)batch);
+    return f;
+}
+
+AE_API ae_model *ae_fork(const ae_model *m, ae_arena *arena, int batch)
+{
+    return ae__fork(m, arena, batch, 1, m ? m->precision : AE_FLOAT32, "ae_fork");
+}
+
+// A parameter that cannot be shrunk, or NULL.
+static const ae_param *ae__not_finite_param(const ae_model *m)
+{
+    for (const ae_param *p = m->first_param; p; p = p->next)
+        for (size_t i = 0; i < p->count && p->shrinks; i++)
+            if (!ae__finite(ae__weights(m, p)[i]))
+                return p;
+    return NULL;
+}
+
+AE_API ae_model *ae_fork_small(const ae_model *m, ae_arena *arena, int batch,
+                               ae_precision precision, double *lost)
+{
+    const int kind = (int)precision, there = m && m->built && batch >= 1;
+    const ae_param *bad = there && !m->precision ? ae__not_finite_param(m) : NULL;
+    double change[2] = {0.0, 0.0};
+    if (kind < 0 || kind > AE_INT8) {
+        ae__fail(arena, AE_E_ARG, "ae_fork_small: there is no precision %d", kind);
+        return NULL;
+    }
+    if (there && m->precision) {
+        ae__fail(arena, AE_E_ARG, "ae_fork_small: the weights are small already: fork the model "
+                 "that they come from");
+        return NULL;
+    }
+    if (bad && precision != AE_FLOAT32) {
+        ae__fail(arena, AE_E_NUMERIC, "ae_fork_small: a value of %s is not finite", bad->name);
+        return NULL;
+    }
+    ae_model *f = ae__fork(m, arena, batch, 0, precision, "ae_fork_small");
+    for (const ae_param *p = f ? f->first_param : NULL; p; p = p->next)
+        if (ae__is_small(f, p)) {
+            const ae__small s = ae__small_of(f, p);
+            ae__shrink(&s, ae__weights(m, p), p->shape[0], ae__columns(p), change);
+        } else
+            memcpy(ae__weights(f, p), ae__weights(m, p), p->count * sizeof(float));
+    if (f && lost)
+        *lost = change[1] > 0.0 ? sqrt(change[0] / change[1]) : 0.0;
     return f;
 }
 
@@ -9629,7 +10052,7 @@ AE_API int ae_param_shape(const ae_param *p, int shape[4])
 
 AE_API float *ae_param_data(ae_model *m, const ae_param *p)
 {
-    return m && p && m->built ? ae__weights(m, p) : NULL;
+    return m && p && m->built && !ae__is_small(m, p) ? ae__weights(m, p) : NULL;
 }
 
 AE_API ae_param *ae_weight(const ae_tensor *t)

@@ -2,9 +2,12 @@
 
    Ours: ae_set, ae_run and ae_get of a model built by AE_INFER for a batch of 1. PyTorch (peers/
    torch_latency.py): the call of the module under inference_mode, its input being a tensor already.
-   Both have the same weights and picture and must agree. Single calls are timed by the clock on the
-   wall, some hundred of them at a time; `warm` follows the last call at once; before a `cold` one
-   32 MB are written, so that the weights are no longer in the second-level cache.
+   Both have the same weights and picture and must agree. Rows `float16` and `int8` are ours with
+   smaller weights (ae_fork_small), beside the same PyTorch with floats: what they change in the
+   reconstruction stands below, its mean square over that of the reconstruction. Single calls are
+   timed by the clock on the wall, some hundred of them at a time; `warm` follows the last call at
+   once; before a `cold` one 32 MB are written, so that the weights are no longer in the
+   second-level cache.
 
    make bench, or: cc -O2 -I. -o bench_latency bench/bench_latency.c -lm -ldl                    */
 #define _POSIX_C_SOURCE 200809L
@@ -16,11 +19,14 @@
 #include "openblas.h"
 #include "peer.h"
 
-enum { PEERS = 2, JUNK = 8 << 20 };
+enum { PEERS = 2, JUNK = 8 << 20, FORMS = 3 };
+
+static const char *const form_name[FORMS] = {"float32", "float16", "int8"};     // ae_precision
 
 typedef struct bench {
     ae_arena *arena;
     ae_model *m;
+    ae_model *form[FORMS];      // m and what ae_fork_small makes of it
     ae_tensor *x, *y;
     float picture[PIXELS];
     float *junk;                // (JUNK) written to empty the cache
@@ -44,20 +50,43 @@ static int prepare(bench *b, const model *k, const ae_exec *e)
     for (int i = 0; (p = ae_param_at(b->m, i)) != NULL; i++)
         bench_pattern(ae_param_data(b->m, p), ae_param_size(p), (size_t)i);
     bench_pattern(b->picture, PIXELS, 99);
+    b->form[0] = b->m;
+    for (int f = 1; f < FORMS; f++) {
+        b->form[f] = ae_fork_small(b->m, b->arena, 1, (ae_precision)f, NULL);
+        if (!b->form[f] || ae_set_exec(b->form[f], e)) {
+            fprintf(stderr, "bench_latency: %s\n", b->arena->error);
+            return 1;
+        }
+    }
     return 0;
 }
 
-static const float *forward(bench *b)
+static const float *forward(bench *b, ae_model *m)
 {
-    ae_set(b->m, b->x, b->picture, 1);
-    ae_run(b->m, b->y, 1);
-    return ae_get(b->m, b->y);
+    ae_set(m, b->x, b->picture, 1);
+    ae_run(m, b->y, 1);
+    return ae_get(m, b->y);
+}
+
+// What smaller weights change.
+static void print_lost(bench *b, const model *k)
+{
+    for (int f = 1; f < FORMS; f++) {
+        const float *y = forward(b, b->m), *z = forward(b, b->form[f]);
+        double change = 0, power = 0;
+        for (int i = 0; i < PIXELS; i++) {
+            change += ((double)z[i] - (double)y[i]) * ((double)z[i] - (double)y[i]);
+            power += (double)y[i] * (double)y[i];
+        }
+        printf("%s with %s weights: the reconstruction's mean square changes by %.1e of itself\n",
+               k->name, form_name[f], change / power);
+    }
 }
 
 static int check(bench *b)
 {
     float theirs[PIXELS];
-    const float *y = forward(b);
+    const float *y = forward(b, b->m);
     for (int i = 0; i < b->count; i++) {
         if (peer_values(&b->peers[i], "check", theirs, PIXELS))
             return 1;
@@ -70,7 +99,7 @@ static int check(bench *b)
 }
 
 // The median of so many calls.
-static double our_seconds(bench *b, int calls, int cold)
+static double our_seconds(bench *b, ae_model *m, int calls, int cold)
 {
     static bench_series times;
     times.n = 0;
@@ -79,51 +108,64 @@ static double our_seconds(bench *b, int calls, int cold)
             for (int j = 0; j < JUNK; j++)
                 b->junk[j] += 1;
         double start = bench_now();
-        bench_sink = forward(b)[0];
+        bench_sink = forward(b, m)[0];
         bench_add(&times, bench_now() - start);
     }
     return bench_median(&times);
 }
 
-static int measure(bench *b, const model *k, const bench_options *o, int cold)
+static void print_row(const model *k, int form, int cold, const bench_series *ours,
+                      const bench_series *us, const bench_series *ratio)
 {
-    static bench_series us[PEERS + 1], ratio[PEERS + 1];
-    int calls = (cold ? 30 : 500) / (o->quick ? 10 : 1);
-    char question[32], what[64], note[64] = "no PyTorch";
-    double seconds;
-    snprintf(question, sizeof question, "%s %d", cold ? "cold" : "warm", calls);
-    for (int i = 0; i <= PEERS; i++)
-        us[i].n = ratio[i].n = 0;
-    for (int r = -1; r < o->repeats; r++) {     // the first only warms up
-        double ours = our_seconds(b, calls, cold);
-        if (r >= 0)
-            bench_add(&us[0], 1e6 * ours);
-        for (int i = 0; i < b->count; i++) {
-            if (peer_ask(&b->peers[i], question, &seconds, 1))
-                return 1;
-            if (r >= 0) {
-                bench_add(&us[i + 1], 1e6 * seconds);
-                bench_add(&ratio[i + 1], seconds / ours);
-            }
-        }
-    }
-    printf("| %-8s | %s | %8.1f %5.1f%% |", k->name, cold ? "cold" : "warm", bench_median(&us[0]),
-           bench_spread(&us[0]));
-    for (int i = 1; i <= PEERS; i++)
+    printf("| %-8s | %-7s | %s | %8.1f %5.1f%% |", k->name, form_name[form], cold ? "cold" : "warm",
+           bench_median(ours), bench_spread(ours));
+    for (int i = 0; i < PEERS; i++)
         if (us[i].n > 0)
             printf(" %8.1f %5.1f%% | %5.2f |", bench_median(&us[i]), bench_spread(&us[i]),
                    bench_median(&ratio[i]));
         else
             printf("        -      - |     - |");
     printf("\n");
+}
+
+static int measure(bench *b, const model *k, const bench_options *o, int cold)
+{
+    static bench_series ours[FORMS], us[PEERS], ratio[FORMS][PEERS];
+    int calls = (cold ? 30 : 500) / (o->quick ? 10 : 1);
+    char question[32], what[64], note[64] = "no PyTorch";
+    double seconds[FORMS], theirs;
+    snprintf(question, sizeof question, "%s %d", cold ? "cold" : "warm", calls);
+    memset(ours, 0, sizeof ours);
+    memset(us, 0, sizeof us);
+    memset(ratio, 0, sizeof ratio);
+    for (int r = -1; r < o->repeats; r++) {     // the first only warms up
+        for (int f = 0; f < FORMS; f++) {
+            seconds[f] = our_seconds(b, b->form[f], calls, cold);
+            if (r >= 0)
+                bench_add(&ours[f], 1e6 * seconds[f]);
+        }
+        for (int i = 0; i < b->count; i++) {
+            if (peer_ask(&b->peers[i], question, &theirs, 1))
+                return 1;
+            if (r >= 0)
+                bench_add(&us[i], 1e6 * theirs);
+            for (int f = 0; f < FORMS && r >= 0; f++)
+                bench_add(&ratio[f][i], theirs / seconds[f]);
+        }
+    }
+    for (int f = 0; f < FORMS; f++)
+        print_row(k, f, cold, &ours[f], us, ratio[f]);
     if (cold)
         return 0;
-    snprintf(what, sizeof what, "forward of one picture over PyTorch, %s", k->name);
-    double plain = bench_median(&ratio[1]), tuned = bench_median(&ratio[2]);
-    if (b->count == PEERS)
-        snprintf(note, sizeof note, "%.2f over the best, tuned or not",
-                 floor(100 * fmin(plain, tuned)) / 100);
-    bench_bar(what, b->count > 0 ? plain : (double)NAN, ">= 4", "", note);
+    for (int f = 0; f < FORMS; f++) {
+        double plain = bench_median(&ratio[f][0]), tuned = bench_median(&ratio[f][1]);
+        snprintf(what, sizeof what, "forward of one picture over PyTorch, %s%s%s", k->name,
+                 f ? ", ours with " : "", f ? form_name[f] : "");
+        if (b->count == PEERS)
+            snprintf(note, sizeof note, "%.2f over the best, tuned or not",
+                     floor(100 * fmin(plain, tuned)) / 100);
+        bench_bar(what, b->count > 0 ? plain : (double)NAN, ">= 4", "", note);
+    }
     return 0;
 }
 
@@ -140,9 +182,11 @@ static int bench_model(const model *k, const ae_exec *e, const bench_options *o)
             break;
     }
     printf("\n");
-    bench_header("| model    | when | ours us         | PyTorch us      | ratio | tuned us        "
-                 "| ratio |");
+    bench_header("| model    | weights | when | ours us         | PyTorch us      | ratio "
+                 "| tuned us        | ratio |");
     failed = failed || check(&b) || measure(&b, k, o, 0) || measure(&b, k, o, 1);
+    if (!failed)
+        print_lost(&b, k);
     for (int i = 0; i < PEERS; i++)
         peer_stop(&b.peers[i]);
     ae_arena_free(b.arena);
