@@ -38,7 +38,7 @@ static const char usage[] =
     "07_vae: trains a variational autoencoder on handwritten digits and draws new ones\n"
     "  --data DIR    MNIST's four IDX files (data)      --epochs N   passes over the data (20)\n"
     "  --out DIR     where pictures go (out)            --batch N    samples a step (128)\n"
-    "  --lr F        learning rate (0.001)              --seed N     of all randomness (42)\n"
+    "  --lr F        learning rate (0.001)              --seed N     of all randomness (1)\n"
     "  --threads N   needs OpenMP (1)                   --beta F     weight of the KL (1)\n"
     "  --code N      units of the code (64); 2 draws the plane of codes\n"
     "  --pytorch     the network of PyTorch's example: 400 hidden units, 20 of code, 10 epochs\n"
@@ -258,7 +258,7 @@ static int draw(const net *v, ae_arena *arena, const options *o, const ae_datase
 
 int main(int argc, char **argv)
 {
-    options o = {"data", "out", 0, 128, 1, 42, 0, 0, 0, 0, 1e-3f, 1.0f};
+    options o = {"data", "out", 0, 128, 1, 1, 0, 0, 0, 0, 1e-3f, 1.0f};
     int parsed = parse(&o, argc, argv);
     if (parsed)
         return parsed == 1;
