@@ -49,6 +49,8 @@
       >>norm         batch, layer and group normalisation
       >>noise        dropout and noise, the same for any split of a batch
       >>loss         one number from a prediction and a target
+      >>latent       variational and quantised codes
+      >>penalty      sparse, contractive, orthogonal
       >>optim        first weights, optimisers, schedules, clipping
       >>model        a graph of tensors: built, planned, run
       >>data         samples: raw bytes or floats, labels, order
@@ -94,6 +96,7 @@
       AE_NO_TRAIN        all   inference only: no losses, gradients, optimisers
       AE_NO_MALLOC       all   no ae_arena_new; nothing allocates
       AE_NO_SIMD         impl  portable C only
+      AE_SCALAR          impl  the portable C too, for AE_ISA_SCALAR
       AE_NO_THREADS      impl  no OpenMP and no parallel_for
       AE_USE_CBLAS       impl  linear layers by cblas_sgemm of <cblas.h>; link a CBLAS
       AE_USE_ZLIB        impl  loaders read .gz too; link zlib
@@ -151,7 +154,8 @@ extern "C" {
     X(AE_E_IO,      "a file cannot be read or written") \
     X(AE_E_FORMAT,  "the data is not in the expected format") \
     X(AE_E_NUMERIC, "a value is not finite") \
-    X(AE_E_DEVICE,  "the device failed")
+    X(AE_E_DEVICE,  "the device failed") \
+    X(AE_W_COLLAPSED, "a warning: the code tells nothing about its input")
 
 typedef enum ae_status {
 #define AE__ENUM(name, text) name,
@@ -177,7 +181,7 @@ typedef enum ae_isa {       /* instruction sets, each with its own copy of the k
 typedef struct ae_kernels ae_kernels;
 typedef void ae_job(void *arg, int task);
 
-/* How a layer function runs: the first argument of each. NULL means portable code, one thread.
+/* How a layer function runs: the first argument of each. NULL: what every processor has, 1 thread.
    The result does not depend on threads, parallel_for or scratch, to the bit. */
 typedef struct ae_exec {
     const ae_kernels *kernels;  /* from ae_exec_best() or ae_exec_at_most()                     */
@@ -195,7 +199,8 @@ typedef struct ae_exec {
 
 /* The best kernels this processor runs, one thread. */
 AE_API ae_exec ae_exec_best(void);
-/* The best kernels this processor runs that need no more than `isa`: how tests force each path. */
+/* The best kernels this processor runs that need no more than `isa`, or those it has for certain
+   (SSE2, NEON): how tests force each path. AE_ISA_SCALAR needs AE_SCALAR there. */
 AE_API ae_exec ae_exec_at_most(ae_isa isa);
 /* "scalar", "sse2", "neon", "avx2", "avx512", or "portable" for NULL. */
 AE_API const char *ae_exec_name(const ae_exec *e);
@@ -268,6 +273,16 @@ AE_API void ae_linear_backward(const ae_exec *e, float *dx, float *dw, float *db
                                int B, int D, int O);
 #endif
 
+/* The transpose with the same weights, for tied decoders: y = x w + b.
+     y (B,D) written   x (B,O)   w (O,D)   b (D) or NULL;   backward as above, db (D) */
+AE_API void ae_tied_linear_forward(const ae_exec *e, float *y, const float *x, const float *w,
+                                   const float *b, int B, int D, int O);
+#ifndef AE_NO_TRAIN
+AE_API void ae_tied_linear_backward(const ae_exec *e, float *dx, float *dw, float *db,
+                                    const float *dy, const float *x, const float *w, int B, int D,
+                                    int O);
+#endif
+
 /* ---------------------------------------------------------------------------
    >>activation   functions of one element, and softmax                       */
 
@@ -286,7 +301,9 @@ typedef enum ae_act {           /* formula                                      
 } ae_act;
 
 /* y = act(x), n elements.   y (n) written   x (n)   a: the parameter in the table, else ignored
-   y may be x. NaN in, NaN out. */
+   y may be x. NaN in, NaN out.
+   Off by at most 3 units in the last place; GELU by 8, and for x < 0, where it fades, by
+   8 + x^2/2 (GELU_TANH: 8 + 5/2 x^2). Results of size 1e-38 (1 + |x|) may be 0. */
 AE_API void ae_activation_forward(const ae_exec *e, float *y, const float *x, ae_act act, float a,
                                   size_t n);
 /* y = softmax(x) over each of B rows of F.   y (B,F) written   x (B,F).   y may be x. */
@@ -535,6 +552,148 @@ AE_API void ae_cross_entropy_backward(const ae_exec *e, float *dx, float dloss, 
 #endif
 
 /* ---------------------------------------------------------------------------
+   >>latent   variational and quantised codes                                 */
+
+/* Where a log-variance v is an exponent, e^v goes on along its tangent beyond v = 20: +-100 stays
+   finite and its gradient leads back. mu, logvar: (B,F), of B samples with F units each. */
+
+/* z = mu + e^(logvar/2) normal (Kingma & Welling 2014). Element i is element first+i of r.
+     z (n) written   slope (n) written or NULL: dz/dlogvar   mu, logvar (n) */
+AE_API void ae_gaussian_sample_forward(const ae_exec *e, float *z, float *slope, const float *mu,
+                                       const float *logvar, size_t first, ae_random r, size_t n);
+
+/* Rows of zeros with a 1 at the label.   y (B,F) written   labels (B)
+   Errors: AE_E_ARG when a label is not in 0 ... F-1. */
+AE_API ae_status ae_one_hot_forward(const ae_exec *e, float *y, const int32_t *labels, int B,
+                                    int F);
+
+/* Vector quantisation (van den Oord et al. 2017): at each of P pixels the C channels become the
+   nearest of K codes.
+     y (B,C,P) written   index (B,P) written   x (B,C,P)   codes (K,C)   dx = dy: straight on */
+AE_API void ae_vq_forward(const ae_exec *e, float *y, int32_t *index, const float *x,
+                          const float *codes, int K, int B, int C, int P);
+/* y (B,C,P) = the codes of these numbers: decoding without an encoder.
+   Errors: AE_E_ARG when one is not in 0 ... K-1. */
+AE_API ae_status ae_vq_lookup(float *y, const int32_t *index, const float *codes, int K, int B,
+                              int C, int P);
+
+#ifndef AE_NO_TRAIN
+/* dmu = dz, dlogvar = dz slope; overwritten (=) or NULL. dmu may be dz. */
+AE_API void ae_gaussian_sample_backward(const ae_exec *e, float *dmu, float *dlogvar,
+                                        const float *dz, const float *slope, size_t n);
+
+/* *loss = reduction of KL(N(mu, e^logvar) || N(0,1)) = (mu^2 + e^logvar - 1 - logvar) / 2. With
+   free_nats > 0 a unit's mean over the batch counts as at least so much and has no gradient below
+   (free bits: Kingma et al. 2016). */
+AE_API void ae_kl_normal_forward(const ae_exec *e, float *loss, const float *mu,
+                                 const float *logvar, float free_nats, ae_reduction reduction,
+                                 int B, int F);
+/* Overwritten (=) or NULL. */
+AE_API void ae_kl_normal_backward(const ae_exec *e, float *dmu, float *dlogvar, float dloss,
+                                  const float *mu, const float *logvar, float free_nats,
+                                  ae_reduction reduction, int B, int F);
+
+/* y[b] = ln N(z; mu, e^logvar), summed over the F units; NULL mu and logvar: 0, so that both NULL
+   is the standard normal.   y (B) written   z (B,F) */
+AE_API void ae_log_normal_forward(const ae_exec *e, float *y, const float *z, const float *mu,
+                                  const float *logvar, int B, int F);
+/* Overwritten (=) or NULL.   dy (B) */
+AE_API void ae_log_normal_backward(const ae_exec *e, float *dz, float *dmu, float *dlogvar,
+                                   const float *dy, const float *z, const float *mu,
+                                   const float *logvar, int B, int F);
+
+/* y[b] = t ln s + (1-t) ln(1-s), s = sigmoid(x), summed over the F units.   y (B)   x, t (B,F)
+   Errors: AE_E_ARG when a target is outside [0,1]. */
+AE_API ae_status ae_log_bernoulli_forward(const ae_exec *e, float *y, const float *x,
+                                          const float *t, int B, int F);
+AE_API void ae_log_bernoulli_backward(const ae_exec *e, float *dx, float *dt, const float *dy,
+                                      const float *x, const float *t, int B, int F);
+
+/* The importance-weighted bound (Burda et al. 2016): of k samples each, which stand in a row,
+   w = px + pz - qz: *loss = reduction over the B/k groups of -ln(mean e^w). k = 1 is the ELBO.
+     px, pz, qz (B): ln p(x|z), ln p(z), ln q(z|x)   B: a multiple of k */
+AE_API void ae_iwae_forward(const ae_exec *e, float *loss, const float *px, const float *pz,
+                            const float *qz, int k, ae_reduction reduction, int B);
+/* dw (B): the gradient of px and of pz, and minus that of qz; overwritten (=). */
+AE_API void ae_iwae_backward(const ae_exec *e, float *dw, float dloss, const float *px,
+                             const float *pz, const float *qz, int k, ae_reduction reduction,
+                             int B);
+
+/* *loss = reduction of (beta + 1) (x - y)^2, without the 1 when learns is 0 (the codes move by
+   ae_vq_update instead). beta draws x to its code (commitment), the rest the code to x.
+     x, y (B,C,P): before and after ae_vq_forward */
+AE_API void ae_vq_loss_forward(const ae_exec *e, float *loss, const float *x, const float *y,
+                               float beta, int learns, ae_reduction reduction, int B, int C, int P);
+/* dx overwritten (=) or NULL   dcodes (K,C) accumulates (+=) or NULL */
+AE_API void ae_vq_loss_backward(const ae_exec *e, float *dx, float *dcodes, float dloss,
+                                const float *x, const float *y, const int32_t *index, float beta,
+                                ae_reduction reduction, int B, int C, int P);
+/* Codes as moving averages of what they stood for (van den Oord et al. 2017, appendix A.1):
+   count = decay count + (1-decay) how many, sum likewise, code = sum / count, counts smoothed by
+   eps; one that never stood for anything stays. A code whose count falls below `least` starts anew
+   at a random vector of x. sum NULL: only the counts move.
+     codes, sum (K,C), count (K) updated   x (B,C,P)   index (B,P) */
+AE_API void ae_vq_update(const ae_exec *e, float *codes, float *sum, float *count, const float *x,
+                         const int32_t *index, float decay, float eps, float least, ae_random r,
+                         int K, int B, int C, int P);
+
+/* *loss = maximum mean discrepancy of z from `prior`, both (B,F), by sums of inverse
+   multiquadratics of 7 widths around 2 F (Tolstikhin et al. 2018); unbiased. B >= 2. */
+AE_API void ae_mmd_forward(const ae_exec *e, float *loss, const float *z, const float *prior,
+                           int B, int F);
+AE_API void ae_mmd_backward(const ae_exec *e, float *dz, float dloss, const float *z,
+                            const float *prior, int B, int F);      /* dz overwritten (=) */
+#endif
+
+/* ---------------------------------------------------------------------------
+   >>penalty   sparse, contractive, orthogonal                                */
+
+/* The k largest of each row stay, the others become 0 (k-sparse: Makhzani & Frey 2014); of equal
+   ones the first. mask (B,F) or NULL: 1 and 0; dx = dy mask is ae_dropout_backward. 1 <= k <= F */
+AE_API void ae_top_k_forward(const ae_exec *e, float *y, float *mask, const float *x, int k, int B,
+                             int F);
+/* Each row of w is scaled down to a 2-norm of at most `limit`.   w (O,D) updated */
+AE_API void ae_max_norm(const ae_exec *e, float *w, float limit, int O, int D);
+
+#ifndef AE_NO_TRAIN
+/* *loss = reduction of |x|, (B,F). */
+AE_API void ae_l1_penalty_forward(const ae_exec *e, float *loss, const float *x,
+                                  ae_reduction reduction, int B, int F);
+AE_API void ae_l1_penalty_backward(const ae_exec *e, float *dx, float dloss, const float *x,
+                                   ae_reduction reduction, int B, int F);   /* = */
+
+/* *loss = sum over the F units of KL(rho || m), m the unit's mean over the batch, held in
+   [1e-6, 1 - 1e-6] (Ng 2011; units in (0,1), as a sigmoid's); over F for MEAN. */
+AE_API void ae_kl_sparsity_forward(const ae_exec *e, float *loss, const float *x, float rho,
+                                   ae_reduction reduction, int B, int F);
+AE_API void ae_kl_sparsity_backward(const ae_exec *e, float *dx, float dloss, const float *x,
+                                    float rho, ae_reduction reduction, int B, int F);   /* = */
+
+/* The squared Frobenius norm of the Jacobian of act(x w^T + b) by x (Rifai et al. 2011): the sum
+   over units of act'(s)^2 |w|^2; MEAN and BATCH_MEAN: averaged over samples.
+     s (B,O): x w^T + b   w (O,D) */
+AE_API void ae_contractive_forward(const ae_exec *e, float *loss, const float *s, const float *w,
+                                   ae_act act, float a, ae_reduction reduction, int B, int D,
+                                   int O);
+/* ds overwritten (=) or NULL   dw accumulates (+=) or NULL */
+AE_API void ae_contractive_backward(const ae_exec *e, float *ds, float *dw, float dloss,
+                                    const float *s, const float *w, ae_act act, float a,
+                                    ae_reduction reduction, int B, int D, int O);
+
+/* *loss = sum of |w| or of w^2. dw accumulates (+=). */
+AE_API void ae_weight_penalty_forward(const ae_exec *e, float *loss, const float *w, int squared,
+                                      size_t n);
+AE_API void ae_weight_penalty_backward(const ae_exec *e, float *dw, float dloss, const float *w,
+                                       int squared, size_t n);
+
+/* *loss = |w w^T - 1|^2 (Frobenius), or |w^T w - 1|^2 when w (O,D) is taller than wide: 0 when its
+   rows (columns) are orthonormal. dw accumulates (+=). */
+AE_API void ae_orthogonal_forward(const ae_exec *e, float *loss, const float *w, int O, int D);
+AE_API void ae_orthogonal_backward(const ae_exec *e, float *dw, float dloss, const float *w, int O,
+                                   int D);
+#endif
+
+/* ---------------------------------------------------------------------------
    >>optim   first weights, optimisers, schedules, clipping                   */
 
 typedef enum ae_init_kind {
@@ -728,6 +887,32 @@ AE_API ae_tensor *ae_salt_pepper(ae_tensor *x, float p, float low, float high);
 AE_API ae_tensor *ae_noise_always(ae_tensor *x);
 AE_API ae_tensor *ae_noise_fixed(ae_tensor *x);
 
+/* Codes. mu and logvar: of the same shape. */
+AE_API ae_tensor *ae_gaussian_sample(ae_tensor *mu, ae_tensor *logvar);
+                                    /* in training; else mu, unless ae_noise_always             */
+AE_API ae_tensor *ae_one_hot(ae_tensor *labels, int classes);       /* (classes,1,1): conditions */
+AE_API ae_tensor *ae_top_k(ae_tensor *x, int k);            /* of all c*h*w of a sample         */
+
+typedef struct ae_vq_options {  /* 0 = the default                                              */
+    int codes;                  /* in the codebook; 0 = 512                                     */
+    float beta;                 /* weight of the commitment; 0 = 0.25                           */
+    float decay;                /* of the moving averages; 0 = 0.99                             */
+    float restart;              /* a code seen less than this share of its fair share starts
+                                   anew at a vector of the batch; 0 = 0.05; < 0: never          */
+    int gradient;               /* nonzero: the codebook learns by its gradient instead         */
+} ae_vq_options;
+
+/* x (c,h,w): the c channels of each pixel become the nearest code of the codebook NAME.weight
+   (codes,c). Straight through: the gradient passes as it is. Minimise ae_vq_loss as well. */
+AE_API ae_tensor *ae_vq(ae_tensor *x, const ae_vq_options *o);
+
+/* Layers that share weights. ae_tied: the transpose of `layer` (a linear layer or convolution, or
+   an activation of one) with a bias of its own, to the shape the layer had as input: the weights'
+   gradient is the sum of both uses. ae_again: what leads from x to y, applied to x2 (of x's shape)
+   with the same weights. Not through batch_norm, noise, samples and codebooks. */
+AE_API ae_tensor *ae_tied(ae_tensor *x, ae_tensor *layer);
+AE_API ae_tensor *ae_again(ae_tensor *y, const ae_tensor *x, ae_tensor *x2);
+
 typedef enum ae_mirror_kind {
     AE_MIRROR_TRANSPOSE,        /* convolutions become transposed ones                          */
     AE_MIRROR_UPSAMPLE          /* ... nearest upsampling and a convolution: no checkerboard    */
@@ -751,9 +936,48 @@ AE_API ae_tensor *ae_bce(ae_tensor *y, ae_tensor *t, ae_reduction reduction);
 AE_API ae_tensor *ae_bce_logits(ae_tensor *y, ae_tensor *t, ae_reduction reduction);
 AE_API ae_tensor *ae_cross_entropy(ae_tensor *x, ae_tensor *labels, ae_reduction reduction);
 
+/* Terms of variational autoencoders. A logvar of NULL (not of ae_kl_normal's) is 0. ae_log_...: one
+   number a sample, for ae_iwae. ae_iwae feeds every sample of a dataset k times in a row; the
+   planned batch must be a multiple of k. With AE_BATCH_MEAN, bce_logits + kl_normal is the
+   negative ELBO in nats. */
+AE_API ae_tensor *ae_kl_normal(ae_tensor *mu, ae_tensor *logvar, float free_nats,
+                               ae_reduction reduction);
+AE_API ae_tensor *ae_gaussian_nll(ae_tensor *mu, ae_tensor *logvar, ae_tensor *t,
+                                  ae_reduction reduction);
+AE_API ae_tensor *ae_log_normal(ae_tensor *z, ae_tensor *mu, ae_tensor *logvar);
+                                                    /* mu NULL, too: the standard normal        */
+AE_API ae_tensor *ae_log_bernoulli(ae_tensor *logits, ae_tensor *t);
+AE_API ae_tensor *ae_iwae(ae_tensor *log_px, ae_tensor *log_pz, ae_tensor *log_qz, int k,
+                          ae_reduction reduction);
+AE_API ae_tensor *ae_vq_loss(ae_tensor *q, ae_reduction reduction);     /* q: from ae_vq        */
+AE_API ae_tensor *ae_mmd(ae_tensor *z);             /* from fresh samples of the standard normal;
+                                                       a batch of 1 is an error */
+
+/* Penalties. A layer is what ae_tied takes.
+   ae_contractive           h: a linear layer or an activation of one: exact
+   ae_contractive_estimate  any h computed from x, by one random direction v a sample:
+                            |h(x + step v) - h(x)|^2 / step^2, whose mean is the squared norm of
+                            the Jacobian but for O(step^2); step 0 = 0.01. Through what ae_again
+                            goes through. */
+AE_API ae_tensor *ae_l1_penalty(ae_tensor *x, ae_reduction reduction);
+AE_API ae_tensor *ae_kl_sparsity(ae_tensor *x, float rho, ae_reduction reduction);
+AE_API ae_tensor *ae_contractive(ae_tensor *h, ae_reduction reduction);
+AE_API ae_tensor *ae_contractive_estimate(ae_tensor *h, ae_tensor *x, float step,
+                                          ae_reduction reduction);
+AE_API ae_tensor *ae_weight_l1(ae_tensor *layer);           /* sum of |w|                       */
+AE_API ae_tensor *ae_weight_l2(ae_tensor *layer);           /* sum of w^2                       */
+AE_API ae_tensor *ae_orthogonal(ae_tensor *layer);          /* |w w^T - 1|^2                    */
+/* After each step a unit's incoming weights are scaled down to a 2-norm of at most `limit`. */
+AE_API ae_tensor *ae_limit_norm(ae_tensor *layer, float limit);     /* returns layer            */
+
 /* Training minimises the sum of weight * loss over all that were given here. */
 AE_API void ae_minimize(ae_tensor *loss);                   /* weight 1                         */
-AE_API void ae_minimize_weighted(ae_tensor *loss, float weight);    /* again: the new weight */
+AE_API void ae_minimize_weighted(ae_tensor *loss, float weight);    /* again, also after
+                                                       ae_build: the new weight */
+/* The weight of a minimised loss grows linearly from 0 over the first `epochs` of training (KL
+   warm-up) as ae_epoch, ae_fit and ae_train_step count them; ae_backward by hand and reported
+   sums take the full weight. Before or after ae_build. */
+AE_API void ae_warm_up(ae_tensor *loss, float epochs);
 AE_API void ae_monitor(ae_tensor *loss);                    /* computed and reported only       */
 #endif
 
@@ -822,6 +1046,24 @@ AE_API ae_status ae_predict(ae_model *m, const ae_tensor *t, float *out, const f
 /* The same from codes of z. */
 AE_API ae_status ae_predict_from(ae_model *m, const ae_tensor *z, const ae_tensor *t, float *out,
                                  const float *codes, size_t n);
+
+/* Work with codes. z: from ae_gaussian_sample (or any tensor that codes can be given for).
+   ae_sample         out (n, size of y) = y for n codes drawn from the standard normal; draw names
+                     the set of codes
+   ae_interpolate    out (steps,F): from a to b, both included; spherical: along the great circle,
+                     as suits normal codes of many dimensions
+   ae_latent_grid    out (side*side,F): the first two units from -range to range, top left first
+                     unit low, second high; the others 0
+   ae_vq_index       the codes' numbers of q's last run: (batch, h*w)
+   ae_vq_usage       how many codes are in use, and the perplexity of their use (may be NULL)
+   Errors: those of ae_predict; AE_E_MEMORY (ae_sample borrows a batch of codes from the arena). */
+AE_API ae_status ae_sample(ae_model *m, const ae_tensor *z, const ae_tensor *y, float *out,
+                           size_t n, uint64_t draw);
+AE_API void ae_interpolate(float *out, const float *a, const float *b, int steps, int F,
+                           int spherical);
+AE_API void ae_latent_grid(float *out, int side, float range, int F);
+AE_API const int32_t *ae_vq_index(ae_model *m, const ae_tensor *q);
+AE_API int ae_vq_usage(ae_model *m, const ae_tensor *q, double *perplexity);
 
 /* A second workspace for a built model: shares its parameters, owns its activations, planned for
    inference. One per thread; all of them may run at once while nobody trains m. The tensors of m
@@ -956,6 +1198,11 @@ AE_API ae_status ae_feed(ae_model *m, const ae_dataset *d, size_t first, int n, 
 /* out (n, size of t) = t for all n samples of d, as they stand: codes of a whole dataset. */
 AE_API ae_status ae_predict_dataset(ae_model *m, const ae_tensor *t, float *out,
                                     const ae_dataset *d);
+/* *active = how many units of mu vary over d: variance above 0.01 (Burda et al. 2016).
+   Errors: as ae_predict; AE_E_MEMORY (it borrows 16 bytes a unit from the arena); AE_W_COLLAPSED
+   when there is none: the code tells nothing about its input. */
+AE_API ae_status ae_active_units(ae_model *m, const ae_tensor *mu, const ae_dataset *d,
+                                 int *active);
 
 #ifndef AE_NO_TRAIN
 /* The next batch of the running epoch: forward, backward, update. Bounded work: a game calls it
@@ -967,6 +1214,11 @@ AE_API ae_status ae_train_step(ae_model *m, const ae_dataset *d, const ae_optim 
 AE_API float ae_epoch(ae_model *m, const ae_dataset *d, const ae_optim *o);
 /* Mean losses over d without training or noise: *loss (may be NULL) and ae_mean_loss(). */
 AE_API ae_status ae_evaluate(ae_model *m, const ae_dataset *d, float *loss);
+/* ln p(x) of each sample of d by k draws of z (Burda et al. 2016), with px from ae_log_bernoulli or
+   ae_log_normal.   scores (n of d) or NULL   *mean over d, or NULL
+   Errors: those of ae_predict; AE_E_MEMORY (it borrows a batch of codes from the arena). */
+AE_API ae_status ae_iwae_score(ae_model *m, const ae_tensor *z, const ae_tensor *px,
+                               const ae_dataset *d, int k, float *scores, double *mean);
 
 typedef struct ae_progress {
     int epoch, epochs;          /* from 1; of how many                                          */
@@ -1596,7 +1848,7 @@ struct ae_kernels {
     void (*column_sum)(float *y, const float *x, size_t ldx, int rows, int cols);   /* y += ... */
     /* For convolutions: B(p,j) = b[at[p].b + j].  lines: n floats of each of some lines,
        to = start + from, or to += from.  conv: c (m,n) = or += A B, A(i,p) = a[i*ars + at[p].a],
-       n a multiple of nr; B is read up to there.                                                */
+       n a multiple of nr / 2; B is read up to there.                                            */
     void (*lines)(float *to, ptrdiff_t to_pitch, int to_step, const float *from,
                   ptrdiff_t from_pitch, int from_step, int lines, int n, float start, int add);
     void (*conv)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars, const float *b,
@@ -1704,9 +1956,21 @@ AE__INLINE int32_t ae__four(const void *p) { int32_t i; memcpy(&i, p, 4); return
 #define AE__PASS_AVX2 4
 #define AE__PASS_AVX512 5
 
+// AE__CERTAIN: the kernels that this kind of processor has for certain.
+#if defined(AE__NEON)
+#define AE__CERTAIN ae__table_neon
+#elif defined(AE__X86)
+#define AE__CERTAIN ae__table_sse2
+#else
+#define AE__CERTAIN ae__table_scalar
+#define AE_SCALAR
+#endif
+
+#ifdef AE_SCALAR
 #define AE__PASS AE__PASS_SCALAR
 #include AE_HEADER_FILENAME
 #undef AE__PASS
+#endif
 
 #ifdef AE__NEON
 #include <arm_neon.h> /* part of every aarch64 */
@@ -2046,13 +2310,15 @@ AE__INLINE int32_t ae__to_int(float x)
 #define AE__MUL64(a, b) _mm512_mul_epu32(a, b)
 #define AE__HIGH64(i) _mm512_srli_epi64(i, 32)
 #define AE__MERGE64(a, b) _mm512_mask_shuffle_epi32(a, 0xaaaa, b, _MM_PERM_CCAA)
-#define AE__EVERY2(i) _mm512_setr_epi32((i) + 0, (i) + 2, (i) + 4, (i) + 6, (i) + 8, (i) + 10, \
-    (i) + 12, (i) + 14, (i) + 16, (i) + 18, (i) + 20, (i) + 22, (i) + 24, (i) + 26, (i) + 28, \
-    (i) + 30)
+#define AE__EVERY2(i) \
+    _mm512_setr_epi32((i), (i) + 2, (i) + 4, (i) + 6, (i) + 8, (i) + 10, (i) + 12, (i) + 14, \
+                      (i) + 16, (i) + 18, (i) + 20, (i) + 22, (i) + 24, (i) + 26, (i) + 28, \
+                      (i) + 30)
 #define AE__EVEN(a, b) _mm512_permutex2var_ps(a, AE__EVERY2(0), b)
 #define AE__ODD(a, b) _mm512_permutex2var_ps(a, AE__EVERY2(1), b)
-#define AE__TWICE_FROM(i) _mm512_setr_epi32((i), (i), (i) + 1, (i) + 1, (i) + 2, (i) + 2, (i) + 3, \
-    (i) + 3, (i) + 4, (i) + 4, (i) + 5, (i) + 5, (i) + 6, (i) + 6, (i) + 7, (i) + 7)
+#define AE__TWICE_FROM(i) \
+    _mm512_setr_epi32((i), (i), (i) + 1, (i) + 1, (i) + 2, (i) + 2, (i) + 3, (i) + 3, (i) + 4, \
+                      (i) + 4, (i) + 5, (i) + 5, (i) + 6, (i) + 6, (i) + 7, (i) + 7)
 #define AE__TWICE_LOW(v) _mm512_permutexvar_ps(AE__TWICE_FROM(0), v)
 #define AE__TWICE_HIGH(v) _mm512_permutexvar_ps(AE__TWICE_FROM(8), v)
 #define AE__TO_INT(v) _mm512_cvtps_epi32(v)
@@ -2496,7 +2762,7 @@ static void AE__K(small)(float *y, int ldy, const float *x, const void *panel, c
 
 /* ---- convolution: products whose second factor is read through a table of places ---- */
 
-#ifdef AE__EVENS
+#if AE__VN > 4      // where there are masked loads
 /* Lines of n floats from every other place, and to every other place: the others keep what they
    have. Down the lines a vector at a time, so that masks are made once. */
 AE__INLINE void AE__K(pick)(float *to, ptrdiff_t to_pitch, const float *from, ptrdiff_t from_pitch,
@@ -2563,13 +2829,12 @@ static void AE__K(lines)(float *to, ptrdiff_t to_pitch, int to_step, const float
     if (to_step == 1 && from_step == 1) {
         const int whole = to_pitch == n && from_pitch == n;     // one long line
         const int long_n = whole ? n * lines : n;
-        if (add) AE__K(whole_lines)(to, to_pitch, from, from_pitch, whole ? 1 : lines, long_n,
-                                    first, 1);
-        else AE__K(whole_lines)(to, to_pitch, from, from_pitch, whole ? 1 : lines, long_n, first,
-                                0);
+        if (whole) lines = 1;
+        if (add) AE__K(whole_lines)(to, to_pitch, from, from_pitch, lines, long_n, first, 1);
+        else AE__K(whole_lines)(to, to_pitch, from, from_pitch, lines, long_n, first, 0);
         return;
     }
-#ifdef AE__EVENS
+#if AE__VN > 4
     if (to_step == 1 && from_step == 2) {
         AE__K(pick)(to, to_pitch, from, from_pitch, lines, n, first, add);
         return;
@@ -2629,9 +2894,10 @@ AE__INLINE void AE__K(conv_rows)(float *c, ptrdiff_t ldc, const float *a, ptrdif
     for (; j + nv * AE__VN <= n; j += nv * AE__VN) {
         AE__K(conv_tile)(c + j, ldc, a, ars, b + j, at, k, add, rows, nv);
     }
-    for (; nv > AE__NV && j < n; j += AE__NR) {
+    for (; nv > AE__NV && j + AE__NR <= n; j += AE__NR) {
         AE__K(conv_tile)(c + j, ldc, a, ars, b + j, at, k, add, rows, AE__NV);
     }
+    if (j < n) AE__K(conv_tile)(c + j, ldc, a, ars, b + j, at, k, add, rows, AE__NV / 2);
 }
 
 static void AE__K(conv)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars, const float *b,
@@ -2648,6 +2914,9 @@ static void AE__K(conv)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars, 
         } else if (AE__MR > 4 && m >= 4) {
             rows = 4;
             AE__K(conv_rows)(c, ldc, a, ars, b, at, n, k, add, 4, AE__NV);
+        } else if (AE__MR >= 12 && m == 3) {
+            rows = 3;
+            AE__K(conv_rows)(c, ldc, a, ars, b, at, n, k, add, 3, 2 * AE__NV);
         } else if (AE__VN > 1 && m >= 2) {
             rows = 2;
             AE__K(conv_rows)(c, ldc, a, ars, b, at, n, k, add, 2, 4);
@@ -3246,7 +3515,9 @@ static void AE__K(mul)(float *y, const float *a, const float *b, size_t n)
    make gradients that small, and no optimiser can tell them from 0. NaN stays. */
 AE__INLINE AE__V AE__K(flush)(AE__V v, float least)
 {
-    return AE__SELECT(AE__GT(AE__SET1(least), AE__ABS(v)), AE__SET1(0.0f), v);
+    // compared as integers: clang's -Ofast turns the other comparison round, and NaN would be lost
+    const AE__I below = AE__ISUB(AE__BITS(AE__ABS(v)), AE__BITS(AE__SET1(least)));
+    return AE__FLOAT(AE__IAND(AE__BITS(v), AE__IXOR(AE__SAR(below, 31), AE__ISET1(-1))));
 }
 
 // sigmoid(x) and its slope s (1 - s), from the half where 1 - s does not cancel.
@@ -3606,12 +3877,11 @@ AE_API ae_exec ae_exec_at_most(ae_isa isa)
     ae_exec e;
     memset(&e, 0, sizeof e);
     e.threads = 1;
-    e.kernels = &ae__table_scalar;
-#ifdef AE__NEON
-    if (isa >= AE_ISA_NEON && cpu >= AE_ISA_NEON) e.kernels = &ae__table_neon;
+    e.kernels = &AE__CERTAIN;
+#ifdef AE_SCALAR
+    if (isa < AE__CERTAIN.isa) e.kernels = &ae__table_scalar;
 #endif
 #ifdef AE__X86
-    if (isa >= AE_ISA_SSE2 && cpu >= AE_ISA_SSE2) e.kernels = &ae__table_sse2;
     if (isa >= AE_ISA_AVX2 && cpu >= AE_ISA_AVX2) e.kernels = &ae__table_avx2;
     if (isa >= AE_ISA_AVX512 && cpu >= AE_ISA_AVX512) e.kernels = &ae__table_avx512;
 #endif
@@ -3627,22 +3897,13 @@ AE_API ae_exec ae_exec_best(void)
 
 static AE__UNUSED const ae_kernels *ae__kernels_of(const ae_exec *e)
 {
-    return e && e->kernels ? e->kernels : &ae__table_scalar;
+    return e && e->kernels ? e->kernels : &AE__CERTAIN;
 }
 
 AE_API const char *ae_exec_name(const ae_exec *e)
 {
     return e ? ae__kernels_of(e)->name : "portable";
 }
-
-// The portable kernels, or better ones that this processor has for certain.
-#if defined(AE__NEON)
-#define AE__CERTAIN ae__table_neon
-#elif defined(AE__X86)
-#define AE__CERTAIN ae__table_sse2
-#else
-#define AE__CERTAIN ae__table_scalar
-#endif
 
 static void ae__random_fill(float *x, size_t n, size_t first, ae_random r, int normal)
 {
@@ -3803,6 +4064,13 @@ static uint16_t ae__half_of(float x)
     return (uint16_t)(sign | u);
 }
 
+static double ae__half_value(uint16_t h)
+{
+    int exponent = h >> 10 & 31, mantissa = h & 1023;
+    double size = ldexp(exponent ? 1024 + mantissa : mantissa, (exponent ? exponent : 1) - 25);
+    return h & 0x8000 ? -size : size;
+}
+
 /* Makes s of w (rows,columns); q is zeroed. change[0] += the square of what rounding changed,
    change[1] += that of the weights. */
 static void ae__shrink(const ae__small *s, const float *w, int rows, size_t columns,
@@ -3821,7 +4089,7 @@ static void ae__shrink(const ae__small *s, const float *w, int rows, size_t colu
             if (s->half) {
                 uint16_t h = ae__half_of(w[c]);
                 ((uint16_t *)s->q)[at] = h;
-                rounded = (double)ae__halves_scalar((int32_t)((uint32_t)h << 16));
+                rounded = ae__half_value(h);
             } else {            // a scale may be 0, or itself too small to be exact
                 double q = s->scale[r] > 0.0f ? floor(value / (double)s->scale[r] + 0.5) : 0.0;
                 q = q > 127.0 ? 127.0 : q < -127.0 ? -127.0 : q;
@@ -3895,6 +4163,19 @@ static void ae__column_job(void *arg, int task)
     t->kernels->column_sum(t->y + first, t->x + first, (size_t)t->columns, t->rows, size);
 }
 
+// db += column sums of dy (B,O), unless db is NULL.
+static void ae__column_sums(const ae_exec *e, float *db, const float *dy, int B, int O)
+{
+    ae__column_task t;
+    t.kernels = ae__kernels_of(e);
+    t.y = db;
+    t.x = dy;
+    t.rows = B;
+    t.columns = O;
+    if (db)
+        ae__parallel(e, (O + 255) / 256, ae__column_job, &t);
+}
+
 AE_API void ae_linear_backward(const ae_exec *e, float *dx, float *dw, float *db,
                                const float *dy, const float *x, const float *w,
                                int B, int D, int O)
@@ -3904,15 +4185,27 @@ AE_API void ae_linear_backward(const ae_exec *e, float *dx, float *dw, float *db
         ae__gemm(e, dx, D, dy, O, 1, w, D, 1, NULL, B, D, O, 0);
     if (dw)
         ae__gemm(e, dw, D, dy, 1, O, x, D, 1, NULL, O, D, B, 1);
-    if (db) {
-        ae__column_task t;
-        t.kernels = ae__kernels_of(e);
-        t.y = db;
-        t.x = dy;
-        t.rows = B;
-        t.columns = O;
-        ae__parallel(e, (O + 255) / 256, ae__column_job, &t);
-    }
+    ae__column_sums(e, db, dy, B, O);
+}
+#endif
+
+AE_API void ae_tied_linear_forward(const ae_exec *e, float *y, const float *x, const float *w,
+                                   const float *b, int B, int D, int O)
+{
+    ae__gemm(e, y, D, x, O, 1, w, D, 1, b, B, D, O, 0);
+}
+
+#ifndef AE_NO_TRAIN
+AE_API void ae_tied_linear_backward(const ae_exec *e, float *dx, float *dw, float *db,
+                                    const float *dy, const float *x, const float *w, int B, int D,
+                                    int O)
+{
+    // y = x w + b:   dx = dy w^T   dw += x^T dy   db += column sums of dy
+    if (dx)
+        ae__gemm(e, dx, O, dy, D, 1, w, 1, D, NULL, B, O, D, 0);
+    if (dw)
+        ae__gemm(e, dw, D, x, 1, O, dy, D, 1, NULL, O, D, B, 1);
+    ae__column_sums(e, db, dy, B, D);
 }
 #endif
 
@@ -4112,8 +4405,9 @@ typedef struct ae__conv_span {
 typedef struct ae__conv_block { // channels x lines x columns of taps, and a patch of their source
     int c, channels, p, lines, q, columns, depth;
     ae__conv_span h, w;
-    int pitch, plane;           // floats from line to line, from variant to variant
-    size_t size;                // floats in all; the last member
+    int pitch;                  // floats from line to line
+    ptrdiff_t plane;            // and from variant to variant
+    size_t size;                // and in all, at most
 } ae__conv_block;
 
 #define AE__CONV_MIN 17408      /* floats of scratch where there are no AE_SCRATCH              */
@@ -4170,42 +4464,41 @@ static void ae__conv_inside(int *lo, int *hi, int start, int step, int in, int n
     if (*lo > *hi) *lo = *hi;
 }
 
-static ae__conv_axis ae__conv_gather_axis(int small, int big, int kernel, int stride, int pad,
-                                          int dilation)
+// Along the lines (wide) or down the picture: small from big.
+static ae__conv_axis ae__conv_gather_axis(const ae__conv *t, int wide)
 {
     ae__conv_axis a;
     memset(&a, 0, sizeof a);
-    a.n = small;
-    a.to_step = 1;
-    a.in = big;
-    a.start = -pad;
-    a.step = stride;
-    a.dilation = dilation;
-    a.taps = kernel;
-    a.tap_step = 1;
+    a.n = wide ? t->OW : t->OH;
+    a.in = wide ? t->W : t->H;
+    a.start = wide ? -t->o.pad_w : -t->o.pad_h;
+    a.step = wide ? t->o.stride_w : t->o.stride_h;
+    a.dilation = wide ? t->o.dilation_w : t->o.dilation_h;
+    a.taps = wide ? t->o.kernel_w : t->o.kernel_h;
+    a.to_step = a.tap_step = 1;
     return a;
 }
 
 // The big pixels i stride + phase; their taps from the last one on, which meets the first pixel.
-static ae__conv_axis ae__conv_scatter_axis(int small, int big, int kernel, int stride, int pad,
-                                           int dilation, int phase)
+static ae__conv_axis ae__conv_scatter_axis(const ae__conv *t, int wide, int phase)
 {
+    const ae__conv_axis g = ae__conv_gather_axis(t, wide);
     ae__conv_axis a;
     memset(&a, 0, sizeof a);
-    a.n = phase < big ? (big - 1 - phase) / stride + 1 : 0;
+    a.n = phase < g.in ? (g.in - 1 - phase) / g.step + 1 : 0;
     a.to = phase;
-    a.to_step = stride;
-    a.in = small;
+    a.to_step = g.step;
+    a.in = g.n;
     a.step = a.dilation = 1;
-    for (int p = kernel - 1; p >= 0; p--) {
-        const int from = phase + pad - p * dilation;
-        if (from % stride) continue;
+    for (int p = g.taps - 1; p >= 0; p--) {
+        const int from = phase - g.start - p * g.dilation;
+        if (from % g.step) continue;
         if (a.taps == 0) {
             a.tap = p;
-            a.start = from / stride;
+            a.start = from / g.step;
         } else if (a.taps == 1) {
             a.tap_step = p - a.tap;
-            a.dilation = from / stride - a.start;
+            a.dilation = from / g.step - a.start;
         }
         a.taps++;
     }
@@ -4263,7 +4556,7 @@ static ae__conv_block ae__conv_block_of(const ae__conv_axis *ah, const ae__conv_
     b.w = ae__conv_span_of(aw, b.q, b.columns, j0, w);
     // a line's last zeros may be the next one's first
     b.pitch = b.w.extent - ae__least(b.w.lead, b.w.tail);
-    b.plane = b.h.extent * b.pitch;
+    b.plane = (ptrdiff_t)b.h.extent * b.pitch;
     // a product reads up to 32 floats too far
     b.size = (size_t)b.channels * (size_t)b.h.variants * (size_t)b.w.variants *
              (size_t)b.h.extent * (size_t)b.w.extent + (size_t)b.w.extent + 32;
@@ -4274,7 +4567,8 @@ static ae__conv_block ae__conv_block_of(const ae__conv_axis *ah, const ae__conv_
 static void ae__conv_spots(const ae__conv *t, ae__spot *at, const ae__conv_block *b,
                            const ae__conv_axis *ah, const ae__conv_axis *aw, ptrdiff_t channel)
 {
-    const int plane = b->h.variants * b->w.variants * b->plane, taps = b->lines * b->columns;
+    const ptrdiff_t channels = b->h.variants * b->w.variants * b->plane;
+    const int taps = b->lines * b->columns;
     for (int i = 0; i < taps; i++) {
         const int p = i / b->columns, q = i % b->columns;
         const int y = p * ah->dilation, x = q * aw->dilation;
@@ -4282,11 +4576,11 @@ static void ae__conv_spots(const ae__conv *t, ae__spot *at, const ae__conv_block
         const int down = b->h.shared ? y / ah->step : 0, right = b->w.shared ? x / aw->step : 0;
         at[i].a = b->c * channel + aw->tap + (b->q + q) * aw->tap_step +
                   (ah->tap + (b->p + p) * ah->tap_step) * t->o.kernel_w;
-        at[i].b = (u * b->w.variants + v) * b->plane + down * b->pitch + right;
+        at[i].b = (u * b->w.variants + v) * b->plane + (ptrdiff_t)down * b->pitch + right;
     }
     for (int i = taps; i < b->depth; i++) {
         at[i].a = at[i - taps].a + channel;
-        at[i].b = at[i - taps].b + plane;
+        at[i].b = at[i - taps].b + channels;
     }
 }
 
@@ -4353,12 +4647,14 @@ static void ae__conv_patch_outputs(const ae__conv *t, size_t x, const ae__conv_p
     float *out = t->out + x * (size_t)channels * (size_t)H * (size_t)W +
                  (p->ah->to + (ptrdiff_t)p->i * p->ah->to_step) * W +
                  p->aw->to + (ptrdiff_t)p->j * p->aw->to_step;
-    const int ld = (int)ae__round_up((size_t)((p->h - 1) * b->pitch + p->w), (size_t)nr);
-    const int cuts = (m - 1) / ((int)products_n / ld) + 1;
+    const int ld = (int)ae__round_up((size_t)((p->h - 1) * b->pitch + p->w), (size_t)nr / 2);
+    // equal parts, in fours: a few rows alone are slow
+    const int most = (int)products_n / ld, cuts = (m - 1) / most + 1;
+    const int part = ae__least(most, (int)ae__round_up((size_t)((m - 1) / cuts + 1), 4));
     const int parts = b->depth ? (b->depth - 1) / AE__GEMM_K + 1 : 1;
     const int deep = (b->depth + parts - 1) / parts;
     for (int r = 0, tap = 0, some; r < m; r += some) {
-        some = ae__least((m - 1) / cuts + 1, m - r);
+        some = ae__least(part, m - r);
         for (int i = 0; i < parts; i++)
             t->kernels->conv(products, ld, w + r * rows, rows, laid, spots + i * deep, some, ld,
                              ae__least(deep, b->depth - i * deep), i > 0);
@@ -4413,39 +4709,28 @@ static void ae__conv_outputs(const ae__conv *t, size_t at, size_t count, const a
 static void ae__conv_pictures(const ae__conv *t, size_t at, size_t count, int first, int last,
                               float *room, size_t room_n)
 {
-    const ae_conv *o = &t->o;
-    if (t->kind == AE__CONV_GATHER) {
-        const ae__conv_axis ah = ae__conv_gather_axis(t->OH, t->H, o->kernel_h, o->stride_h,
-                                                      o->pad_h, o->dilation_h);
-        const ae__conv_axis aw = ae__conv_gather_axis(t->OW, t->W, o->kernel_w, o->stride_w,
-                                                      o->pad_w, o->dilation_w);
-        ae__conv_outputs(t, at, count, &ah, &aw, first, last, room, room_n);
-        return;
-    }
-    for (int i = 0; i < (t->apart ? 1 : o->stride_h); i++)
-        for (int j = 0; j < (t->apart ? 1 : o->stride_w); j++) {
-            const ae__conv_axis ah = ae__conv_scatter_axis(t->OH, t->H, o->kernel_h, o->stride_h,
-                                                           o->pad_h, o->dilation_h, i);
-            const ae__conv_axis aw = ae__conv_scatter_axis(t->OW, t->W, o->kernel_w, o->stride_w,
-                                                           o->pad_w, o->dilation_w, j);
+    const int gather = t->kind == AE__CONV_GATHER, one = gather || t->apart;
+    for (int i = 0; i < (one ? 1 : t->o.stride_h); i++)
+        for (int j = 0; j < (one ? 1 : t->o.stride_w); j++) {
+            const ae__conv_axis ah = gather ? ae__conv_gather_axis(t, 0)
+                                            : ae__conv_scatter_axis(t, 0, i);
+            const ae__conv_axis aw = gather ? ae__conv_gather_axis(t, 1)
+                                            : ae__conv_scatter_axis(t, 1, j);
             ae__conv_outputs(t, at, count, &ah, &aw, first, last, room, room_n);
         }
 }
 
 #ifndef AE_NO_TRAIN
-// dw (O,K) += the sum of small big, over all patches, of each all pictures in order: some channels of small or big.
+/* dw (O,K) += the sum of small big, over the patches and of each over the pictures in order: some
+   channels of small or of big. */
 static void ae__conv_weights(const ae__conv *t, size_t at, int first, int last, float *room,
                              size_t room_n)
 {
-    const ae_conv *o = &t->o;
-    const ae__conv_axis ah = ae__conv_gather_axis(t->OH, t->H, o->kernel_h, o->stride_h, o->pad_h,
-                                                  o->dilation_h);
-    const ae__conv_axis aw = ae__conv_gather_axis(t->OW, t->W, o->kernel_w, o->stride_w, o->pad_w,
-                                                  o->dilation_w);
-    const int taps = o->kernel_h * o->kernel_w, nr = t->kernels->nr;
+    const ae__conv_axis ah = ae__conv_gather_axis(t, 0), aw = ae__conv_gather_axis(t, 1);
+    const int taps = ah.taps * aw.taps, nr = t->kernels->nr;
     const int o0 = t->by_rows ? first : 0, o1 = t->by_rows ? last : t->O;
     const int k0 = t->by_rows ? 0 : first * taps, k1 = t->by_rows ? t->K : last * taps;
-    const size_t O = (size_t)t->O, N = (size_t)t->N, groups = (size_t)o->groups;
+    const size_t O = (size_t)t->O, N = (size_t)t->N, groups = (size_t)t->o.groups;
     const size_t picture = (size_t)t->C * (size_t)t->H * (size_t)t->W;
     // patches of about equal size
     const int wide = (t->OW - 1) / ((t->OW - 1) / AE__GEMM_K + 1) + 1;
@@ -4456,9 +4741,11 @@ static void ae__conv_weights(const ae__conv *t, size_t at, int first, int last, 
     int limit = ae__least(AE__GEMM_K, (int)(sums_n / (size_t)nr));
     while (ae__conv_block_of(&ah, &aw, k0, k1 / taps, limit, 0, h, 0, wide).size > laid_n)
         limit = (limit + 1) / 2;
-    for (int r = o0; r < o1; r += nr)
-        for (int k = k0, depth = 0; k < k1; k += depth) {
-            const int rows = ae__least(nr, o1 - r);
+    for (int k = k0, depth; k < k1; k += depth) {
+        depth = ae__conv_block_of(&ah, &aw, k, k1 / taps, limit, 0, h, 0, wide).depth;
+        const int most = (int)sums_n / depth / nr * nr;     // rows of dw at a time
+        for (int r0 = o0; r0 < o1; r0 += most) {
+            const int r1 = ae__least(r0 + most, o1);
             memset(sums, 0, sums_n * sizeof *sums);
             for (int i = 0; i < t->OH; i += h)
                 for (int j = 0; j < t->OW; j += wide) {
@@ -4468,19 +4755,21 @@ static void ae__conv_weights(const ae__conv *t, size_t at, int first, int last, 
                     ae__spot spots[AE__GEMM_K];
                     ae__conv_spots(t, spots, &b, &ah, &aw, taps);
                     memset(laid, 0, b.size * sizeof *laid);
-                    depth = b.depth;
                     for (size_t x = at; x < (size_t)t->B * groups; x += groups) {
+                        const float *small = t->small + x * O * N + (ptrdiff_t)i * t->OW + j;
                         ae__conv_lay(t, laid, &b, &ah, &aw, t->big + x * picture);
-                        t->kernels->conv_weights(sums, laid, spots, b.pitch,
-                                                 t->small + (x * O + (size_t)r) * N +
-                                                     (ptrdiff_t)i * t->OW + j,
-                                                 t->N, t->OW, rows, lines, n, depth, panel);
+                        for (int r = r0; r < r1; r += nr)
+                            t->kernels->conv_weights(sums + (r - r0) * depth, laid, spots, b.pitch,
+                                                     small + (size_t)r * N, t->N, t->OW,
+                                                     ae__least(nr, r1 - r), lines, n, depth, panel);
                     }
                 }
-            float *dw = t->out + (at * O + (size_t)r) * (size_t)t->K + k;
-            for (int s = 0; s < rows; s++)
-                for (int p = 0; p < depth; p++) dw[(ptrdiff_t)s * t->K + p] += sums[p * nr + s];
+            float *dw = t->out + (at * O + (size_t)r0) * (size_t)t->K + k;
+            for (int r = 0; r < r1 - r0; r++, dw += t->K)
+                for (int p = 0; p < depth; p++)
+                    dw[p] += sums[(r / nr * depth + p) * nr + r % nr];
         }
+    }
 }
 
 // The bias' gradient: out[c] += the sum of big's plane c over all pictures, for some channels.
@@ -4655,6 +4944,15 @@ AE_API void ae_conv_transpose2d_backward(const ae_exec *e, float *dx, float *dw,
     if (dw) ae__conv_run(&t, AE__CONV_WEIGHTS, dw);
     if (db) ae__conv_bias_grad(&t, db, dy, O, t.H * t.W);
 }
+#endif
+
+/* What follows has its inner loops in the kernels, or none that matter: less optimisation costs it
+   nothing and saves a fifth of the time to compile the header. */
+#if defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__) && defined(__GNUC__) \
+    && !defined(__clang__) && !defined(__CUDACC__)
+#define AE__LESS_OPTIMIZED
+#pragma GCC push_options
+#pragma GCC optimize("O1")
 #endif
 
 /* ---------------------------------------------------------------------------
@@ -5575,6 +5873,636 @@ AE_API void ae_cross_entropy_backward(const ae_exec *e, float *dx, float dloss, 
 #endif
 
 /* ---------------------------------------------------------------------------
+   >>latent   variational and quantised codes                                 */
+
+// e^v, along its tangent beyond 20, and its slope.
+static float ae__exp_tangent(float v, float *slope)
+{
+    float top = expf(v > 20.0f ? 20.0f : v);
+    if (slope)
+        *slope = top;
+    return v > 20.0f ? top * (1.0f + (v - 20.0f)) : top;
+}
+
+AE_API void ae_gaussian_sample_forward(const ae_exec *e, float *z, float *slope, const float *mu,
+                                       const float *logvar, size_t first, ae_random r, size_t n)
+{
+    float normal[256];
+    (void)e;
+    for (size_t i = 0; i < n; i++) {
+        float half;
+        if (i % 256 == 0)
+            ae_random_normal(normal, ae__min(256, n - i), first + i, r);
+        float deviation = ae__exp_tangent(0.5f * logvar[i], &half);
+        if (slope)
+            slope[i] = 0.5f * half * normal[i % 256];
+        z[i] = mu[i] + deviation * normal[i % 256];
+    }
+}
+
+AE_API ae_status ae_one_hot_forward(const ae_exec *e, float *y, const int32_t *labels, int B,
+                                    int F)
+{
+    (void)e;
+    memset(y, 0, (size_t)B * (size_t)F * sizeof *y);
+    for (size_t b = 0; b < (size_t)B; b++) {
+        if (labels[b] < 0 || labels[b] >= F)
+            return AE_E_ARG;
+        y[b * (size_t)F + (size_t)labels[b]] = 1.0f;
+    }
+    return AE_SUCCESS;
+}
+
+/* |x - c|^2 is least where x c - |c|^2 / 2 is greatest: a product with a bias, for 32 pixels and
+   256 codes at a time. The pixels of a sample are columns; with one pixel, samples are rows. */
+AE_API void ae_vq_forward(const ae_exec *e, float *y, int32_t *index, const float *x,
+                          const float *codes, int K, int B, int C, int P)
+{
+    enum { ROWS = 32, CODES = 256 };
+    const ae_kernels *kernels = ae__kernels_of(e);
+    float score[ROWS * CODES], bias[CODES], scratch[AE__GEMM_MIN];
+    const size_t c = (size_t)C, p = (size_t)P;
+    const int per = P == 1 ? B : P, samples = P == 1 ? 1 : B;   // rows that one product may have
+    for (size_t s = 0; s < (size_t)samples; s++)
+        for (int i = 0; i < per; i += ROWS) {
+            const int rows = per - i < ROWS ? per - i : ROWS;
+            const float *from = x + s * c * p + (size_t)i * (P == 1 ? c : 1);
+            int32_t *best = index + s * p + (size_t)i;
+            float most[ROWS];
+            for (int k = 0; k < K; k += CODES) {
+                const int count = K - k < CODES ? K - k : CODES;
+                const float *code = codes + (size_t)k * c;
+                for (int j = 0; j < count; j++)
+                    bias[j] = (float)(-0.5 * kernels->dot(code + (size_t)j * c,
+                                                          code + (size_t)j * c, c));
+                kernels->gemm(score, CODES, from, P == 1 ? C : 1, P == 1 ? 1 : P, code, 1, C, bias,
+                              rows, count, C, 0, scratch, AE__GEMM_MIN);
+                for (int r = 0; r < rows; r++)
+                    for (int j = 0; j < count; j++)
+                        if (k + j == 0 || score[r * CODES + j] > most[r]) {
+                            most[r] = score[r * CODES + j];
+                            best[r] = k + j;
+                        }
+            }
+        }
+    for (size_t b = 0; b < (size_t)B; b++)
+        for (size_t j = 0; j < c; j++)
+            for (size_t i = 0; i < p; i++) {
+                const size_t at = (b * c + j) * p + i;
+                y[at] = codes[(size_t)index[b * p + i] * c + j] + (x[at] - x[at]);  // NaN stays
+            }
+}
+
+AE_API ae_status ae_vq_lookup(float *y, const int32_t *index, const float *codes, int K, int B,
+                              int C, int P)
+{
+    const size_t c = (size_t)C, p = (size_t)P;
+    for (size_t b = 0; b < (size_t)B; b++)
+        for (size_t i = 0; i < p; i++) {
+            const int32_t k = index[b * p + i];
+            if (k < 0 || k >= K)
+                return AE_E_ARG;
+            for (size_t j = 0; j < c; j++)
+                y[(b * c + j) * p + i] = codes[(size_t)k * c + j];
+        }
+    return AE_SUCCESS;
+}
+
+#ifndef AE_NO_TRAIN
+AE_API void ae_gaussian_sample_backward(const ae_exec *e, float *dmu, float *dlogvar,
+                                        const float *dz, const float *slope, size_t n)
+{
+    (void)e;
+    for (size_t i = 0; i < n && dlogvar; i++)
+        dlogvar[i] = dz[i] * slope[i];
+    if (dmu && dmu != dz)
+        memcpy(dmu, dz, n * sizeof *dmu);
+}
+
+// The mean over the batch of unit j's KL.
+static double ae__kl_unit(const float *mu, const float *logvar, int B, int F, int j)
+{
+    double sum = 0;
+    for (size_t i = (size_t)j; i < (size_t)B * (size_t)F; i += (size_t)F)
+        sum += 0.5 * ((double)(mu[i] * mu[i]) + (double)ae__exp_tangent(logvar[i], NULL) - 1.0
+                      - (double)logvar[i]);
+    return sum / B;
+}
+
+AE_API void ae_kl_normal_forward(const ae_exec *e, float *loss, const float *mu,
+                                 const float *logvar, float free_nats, ae_reduction reduction,
+                                 int B, int F)
+{
+    double sum = 0;
+    (void)e;
+    for (int j = 0; j < F; j++) {
+        double unit = ae__kl_unit(mu, logvar, B, F, j);
+        sum += unit < (double)free_nats ? (double)free_nats : unit;
+    }
+    *loss = (float)(sum * B * ae__reduce(reduction, B, F));
+}
+
+AE_API void ae_kl_normal_backward(const ae_exec *e, float *dmu, float *dlogvar, float dloss,
+                                  const float *mu, const float *logvar, float free_nats,
+                                  ae_reduction reduction, int B, int F)
+{
+    // d/dmu = mu   d/dlogvar = (e^logvar - 1) / 2
+    const float scale = (float)((double)dloss * ae__reduce(reduction, B, F));
+    (void)e;
+    for (int j = 0; j < F; j++) {
+        const int held = free_nats > 0.0f
+                         && ae__kl_unit(mu, logvar, B, F, j) < (double)free_nats;
+        for (size_t i = (size_t)j; i < (size_t)B * (size_t)F; i += (size_t)F) {
+            float slope;
+            ae__exp_tangent(logvar[i], &slope);
+            if (dmu) dmu[i] = held ? 0.0f : scale * mu[i];
+            if (dlogvar) dlogvar[i] = held ? 0.0f : 0.5f * scale * (slope - 1.0f);
+        }
+    }
+}
+
+#define AE__LOG_2PI 1.8378770664093453
+
+AE_API void ae_log_normal_forward(const ae_exec *e, float *y, const float *z, const float *mu,
+                                  const float *logvar, int B, int F)
+{
+    (void)e;
+    for (int b = 0; b < B; b++) {
+        double sum = 0;
+        for (size_t i = (size_t)b * (size_t)F; i < (size_t)(b + 1) * (size_t)F; i++) {
+            const float d = mu ? z[i] - mu[i] : z[i], v = logvar ? logvar[i] : 0.0f;
+            sum += (double)v + (double)(d * d * (logvar ? ae__exp_tangent(-v, NULL) : 1.0f));
+        }
+        y[b] = (float)(-0.5 * (sum + F * AE__LOG_2PI));
+    }
+}
+
+AE_API void ae_log_normal_backward(const ae_exec *e, float *dz, float *dmu, float *dlogvar,
+                                   const float *dy, const float *z, const float *mu,
+                                   const float *logvar, int B, int F)
+{
+    // y = -(v + d^2 e^-v) / 2, d = z - mu:   dz = -d e^-v   dmu = -dz   dv = (d^2 e^-v - 1) / 2
+    (void)e;
+    for (int b = 0; b < B; b++)
+        for (size_t i = (size_t)b * (size_t)F; i < (size_t)(b + 1) * (size_t)F; i++) {
+            const float d = mu ? z[i] - mu[i] : z[i];
+            float slope = 1.0f, inverse = logvar ? ae__exp_tangent(-logvar[i], &slope) : 1.0f;
+            if (dz) dz[i] = -dy[b] * d * inverse;
+            if (dmu) dmu[i] = dy[b] * d * inverse;
+            if (dlogvar) dlogvar[i] = 0.5f * dy[b] * (d * d * slope - 1.0f);
+        }
+}
+
+AE_API ae_status ae_log_bernoulli_forward(const ae_exec *e, float *y, const float *x,
+                                          const float *t, int B, int F)
+{
+    const ae_kernels *kernels = ae__kernels_of(e);
+    int bad = 0;
+    for (size_t b = 0, f = (size_t)F; b < (size_t)B; b++)
+        y[b] = (float)-kernels->loss(x + b * f, t + b * f, AE_LOSS_BCE_LOGITS, 0.0f, f, &bad);
+    return bad ? AE_E_ARG : AE_SUCCESS;
+}
+
+AE_API void ae_log_bernoulli_backward(const ae_exec *e, float *dx, float *dt, const float *dy,
+                                      const float *x, const float *t, int B, int F)
+{
+    const ae_kernels *kernels = ae__kernels_of(e);
+    for (size_t b = 0, f = (size_t)F; b < (size_t)B; b++)
+        kernels->loss_grad(ae__at(dx, b * f), ae__at(dt, b * f), x + b * f, t + b * f,
+                           AE_LOSS_BCE_LOGITS, 0.0f, -dy[b], f);
+}
+
+// The log-weight of sample i, and of a group the logarithm of the sum of the weights.
+static double ae__iwae_weight(const float *px, const float *pz, const float *qz, int i)
+{
+    return (double)px[i] + (double)pz[i] - (double)qz[i];
+}
+
+static double ae__iwae_sum(const float *px, const float *pz, const float *qz, int first, int k)
+{
+    double top = ae__iwae_weight(px, pz, qz, first), sum = 0;
+    for (int i = first + 1; i < first + k; i++) {
+        const double w = ae__iwae_weight(px, pz, qz, i);
+        top = w > top ? w : top;
+    }
+    for (int i = first; i < first + k; i++)
+        sum += exp(ae__iwae_weight(px, pz, qz, i) - top);
+    return top + log(sum);
+}
+
+AE_API void ae_iwae_forward(const ae_exec *e, float *loss, const float *px, const float *pz,
+                            const float *qz, int k, ae_reduction reduction, int B)
+{
+    double sum = 0;
+    (void)e;
+    for (int i = 0; i < B; i += k)
+        sum += log((double)k) - ae__iwae_sum(px, pz, qz, i, k);
+    *loss = (float)(sum * ae__reduce(reduction, B / k, 1));
+}
+
+AE_API void ae_iwae_backward(const ae_exec *e, float *dw, float dloss, const float *px,
+                             const float *pz, const float *qz, int k, ae_reduction reduction,
+                             int B)
+{
+    const double scale = (double)dloss * ae__reduce(reduction, B / k, 1);
+    (void)e;
+    for (int i = 0; i < B; i += k) {
+        const double sum = ae__iwae_sum(px, pz, qz, i, k);
+        for (int j = i; j < i + k; j++)
+            dw[j] = (float)(-scale * exp(ae__iwae_weight(px, pz, qz, j) - sum));
+    }
+}
+
+AE_API void ae_vq_loss_forward(const ae_exec *e, float *loss, const float *x, const float *y,
+                               float beta, int learns, ae_reduction reduction, int B, int C, int P)
+{
+    ae_loss_forward(e, loss, x, y, AE_LOSS_MSE, 0.0f, reduction, B, C * P);
+    *loss *= beta + (learns ? 1.0f : 0.0f);
+}
+
+AE_API void ae_vq_loss_backward(const ae_exec *e, float *dx, float *dcodes, float dloss,
+                                const float *x, const float *y, const int32_t *index, float beta,
+                                ae_reduction reduction, int B, int C, int P)
+{
+    const size_t c = (size_t)C, p = (size_t)P;
+    const float scale = (float)(2.0 * (double)dloss * ae__reduce(reduction, B, C * P));
+    (void)e;
+    for (size_t b = 0; b < (size_t)B; b++)
+        for (size_t j = 0; j < c; j++)
+            for (size_t i = 0; i < p; i++) {
+                const size_t at = (b * c + j) * p + i;
+                const float d = scale * (x[at] - y[at]);
+                if (dx) dx[at] = beta * d;
+                if (dcodes) dcodes[(size_t)index[b * p + i] * c + j] -= d;
+            }
+}
+
+AE_API void ae_vq_update(const ae_exec *e, float *codes, float *sum, float *count, const float *x,
+                         const int32_t *index, float decay, float eps, float least, ae_random r,
+                         int K, int B, int C, int P)
+{
+    const size_t c = (size_t)C, p = (size_t)P, vectors = (size_t)B * p;
+    double total = 0;
+    (void)e;
+    for (size_t k = 0; k < (size_t)K; k++) {
+        count[k] *= decay;
+        for (size_t j = 0; sum && j < c; j++)
+            sum[k * c + j] *= decay;
+    }
+    for (size_t v = 0; v < vectors; v++) {
+        const size_t k = (size_t)index[v];
+        count[k] += 1.0f - decay;
+        for (size_t j = 0; sum && j < c; j++)
+            sum[k * c + j] += (1.0f - decay) * x[(v / p * c + j) * p + v % p];
+    }
+    for (size_t k = 0; k < (size_t)K; k++)
+        total += (double)count[k];
+    for (size_t k = 0; sum && k < (size_t)K; k++) {
+        float u;
+        ae_random_uniform(&u, 1, k, r);
+        const size_t v = ae__min((size_t)((double)u * (double)vectors), vectors - 1);
+        const int anew = count[k] < least;
+        const double size = ((double)count[k] + (double)eps) / (total + K * (double)eps) * total;
+        if (anew)
+            count[k] = least;
+        for (size_t j = 0; j < c; j++) {
+            if (anew) {
+                codes[k * c + j] = x[(v / p * c + j) * p + v % p];
+                sum[k * c + j] = least * codes[k * c + j];
+            } else if (count[k] > 0.0f)
+                codes[k * c + j] = (float)((double)sum[k * c + j] / size);
+        }
+    }
+}
+
+// The kernel between two rows, and its slope by their squared distance.
+static double ae__mmd_kernel(const float *a, const float *b, int F, double *slope)
+{
+    static const double width[7] = {0.1, 0.2, 0.5, 1, 2, 5, 10};
+    double distance = 0, sum = 0;
+    *slope = 0;
+    for (int j = 0; j < F; j++) {
+        const double d = (double)a[j] - (double)b[j];
+        distance += d * d;
+    }
+    for (int i = 0; i < 7; i++) {
+        const double c = 2.0 * F * width[i], whole = c + distance;
+        sum += c / whole;
+        *slope -= c / (whole * whole);
+    }
+    return sum;
+}
+
+AE_API void ae_mmd_forward(const ae_exec *e, float *loss, const float *z, const float *prior,
+                           int B, int F)
+{
+    const size_t f = (size_t)F;
+    double same = 0, cross = 0, unused;
+    (void)e;
+    for (size_t i = 0; i < (size_t)B; i++)
+        for (size_t j = 0; j < (size_t)B; j++) {
+            if (i != j)
+                same += ae__mmd_kernel(z + i * f, z + j * f, F, &unused)
+                        + ae__mmd_kernel(prior + i * f, prior + j * f, F, &unused);
+            cross += ae__mmd_kernel(z + i * f, prior + j * f, F, &unused);
+        }
+    *loss = (float)(same / ((double)B * (B - 1)) - 2.0 * cross / ((double)B * B));
+}
+
+AE_API void ae_mmd_backward(const ae_exec *e, float *dz, float dloss, const float *z,
+                            const float *prior, int B, int F)
+{
+    const size_t f = (size_t)F;
+    (void)e;
+    for (size_t i = 0; i < (size_t)B; i++)
+        for (size_t j = 0; j < f; j++)
+            dz[i * f + j] = 0.0f;
+    for (size_t i = 0; i < (size_t)B; i++)
+        for (size_t k = 0; k < 2 * (size_t)B; k++) {    // the other z, then the prior's
+            const float *a = z + i * f;
+            const float *b = k < (size_t)B ? z + k * f : prior + (k - (size_t)B) * f;
+            double slope;
+            ae__mmd_kernel(a, b, F, &slope);
+            // each pair of z counts twice; the distance's own slope is 2 (a - b)
+            slope *= 4.0 * (double)dloss / (k < (size_t)B ? (double)B * (B - 1)
+                                                          : -(double)B * B);
+            for (size_t j = 0; j < f; j++)
+                dz[i * f + j] += (float)(slope * ((double)a[j] - (double)b[j]));
+        }
+}
+#endif
+
+/* ---------------------------------------------------------------------------
+   >>penalty   sparse, contractive, orthogonal                                */
+
+// A whole number that sorts as x does; NaN above all, so that it is not lost.
+static uint32_t ae__sort_key(float x)
+{
+    uint32_t bits;
+    x += 0.0f;                  // -0 is 0
+    memcpy(&bits, &x, sizeof bits);
+    if ((bits & 0x7fffffff) > 0x7f800000)
+        return 0xffffffff;
+    return bits & 0x80000000 ? ~bits : bits | 0x80000000;
+}
+
+/* The key of the k-th largest of x, digit by digit from the top; *equal: how many of those with
+   that very key are among the k. */
+static uint32_t ae__kth_key(const float *x, int F, int k, int *equal)
+{
+    uint32_t found = 0, known = 0;
+    for (int shift = 24; shift >= 0; shift -= 8) {
+        int count[256] = {0}, digit = 255;
+        for (int j = 0; j < F; j++) {
+            const uint32_t key = ae__sort_key(x[j]);
+            count[key >> shift & 255] += (key & known) == found;
+        }
+        for (; count[digit] < k; digit--)
+            k -= count[digit];
+        found |= (uint32_t)digit << shift;
+        known |= (uint32_t)255 << shift;
+    }
+    *equal = k;
+    return found;
+}
+
+AE_API void ae_top_k_forward(const ae_exec *e, float *y, float *mask, const float *x, int k, int B,
+                             int F)
+{
+    (void)e;
+    for (size_t b = 0, f = (size_t)F; b < (size_t)B; b++) {
+        int equal;
+        const uint32_t least = ae__kth_key(x + b * f, F, k, &equal);
+        for (size_t i = b * f; i < (b + 1) * f; i++) {
+            const uint32_t key = ae__sort_key(x[i]);
+            const int keep = key > least || (key == least && equal-- > 0);
+            if (mask) mask[i] = keep ? 1.0f : 0.0f;
+            y[i] = keep ? x[i] : 0.0f;
+        }
+    }
+}
+
+AE_API void ae_max_norm(const ae_exec *e, float *w, float limit, int O, int D)
+{
+    const ae_kernels *kernels = ae__kernels_of(e);
+    for (size_t o = 0, d = (size_t)D; o < (size_t)O; o++) {
+        const double norm = sqrt(kernels->dot(w + o * d, w + o * d, d));
+        if (norm > (double)limit)
+            kernels->scale(w + o * d, (float)((double)limit / norm), d);
+    }
+}
+
+#ifndef AE_NO_TRAIN
+// |x| is the L1 loss against zeros; a block of them serves all of x.
+AE_API void ae_l1_penalty_forward(const ae_exec *e, float *loss, const float *x,
+                                  ae_reduction reduction, int B, int F)
+{
+    const float zeros[AE__SUM_BLOCK] = {0};
+    const size_t n = (size_t)B * (size_t)F;
+    double sum = 0;
+    int unused = 0;
+    for (size_t i = 0; i < n; i += AE__SUM_BLOCK)
+        sum += ae__kernels_of(e)->loss(x + i, zeros, AE_LOSS_L1, 0.0f,
+                                       ae__min(AE__SUM_BLOCK, n - i), &unused);
+    *loss = (float)(sum * ae__reduce(reduction, B, F));
+}
+
+AE_API void ae_l1_penalty_backward(const ae_exec *e, float *dx, float dloss, const float *x,
+                                   ae_reduction reduction, int B, int F)
+{
+    const float zeros[AE__SUM_BLOCK] = {0};
+    const float scale = (float)((double)dloss * ae__reduce(reduction, B, F));
+    const size_t n = (size_t)B * (size_t)F;
+    for (size_t i = 0; i < n; i += AE__SUM_BLOCK)
+        ae__kernels_of(e)->loss_grad(dx + i, NULL, x + i, zeros, AE_LOSS_L1, 0.0f, scale,
+                                     ae__min(AE__SUM_BLOCK, n - i));
+}
+
+// The mean of unit j, held inside (0,1).
+static double ae__unit_mean(const float *x, int B, int F, int j)
+{
+    double sum = 0;
+    for (size_t b = 0; b < (size_t)B; b++)
+        sum += (double)x[b * (size_t)F + (size_t)j];
+    sum /= B;
+    return sum < 1e-6 ? 1e-6 : sum > 1.0 - 1e-6 ? 1.0 - 1e-6 : sum;
+}
+
+AE_API void ae_kl_sparsity_forward(const ae_exec *e, float *loss, const float *x, float rho,
+                                   ae_reduction reduction, int B, int F)
+{
+    const double p = (double)rho;
+    double sum = 0;
+    (void)e;
+    for (int j = 0; j < F; j++) {
+        const double m = ae__unit_mean(x, B, F, j);
+        sum += (p > 0.0 ? p * log(p / m) : 0.0)
+               + (p < 1.0 ? (1.0 - p) * log((1.0 - p) / (1.0 - m)) : 0.0);
+    }
+    *loss = (float)(reduction == AE_MEAN ? sum / F : sum);
+}
+
+AE_API void ae_kl_sparsity_backward(const ae_exec *e, float *dx, float dloss, const float *x,
+                                    float rho, ae_reduction reduction, int B, int F)
+{
+    // d/dm = (1-rho)/(1-m) - rho/m, and each sample's share of m is 1/B
+    const double p = (double)rho, scale = (double)dloss / B / (reduction == AE_MEAN ? F : 1);
+    (void)e;
+    for (int j = 0; j < F; j++) {
+        const double m = ae__unit_mean(x, B, F, j);
+        const float d = (float)(scale * ((1.0 - p) / (1.0 - m) - p / m));
+        for (size_t b = 0; b < (size_t)B; b++)
+            dx[b * (size_t)F + (size_t)j] = d;
+    }
+}
+
+// act'(s) and act''(s), in double.
+static double ae__slope_of(double s, ae_act act, double a, double *second)
+{
+    const double sigmoid = 1.0 / (1.0 + exp(-s)), spread = sigmoid * (1.0 - sigmoid);
+    *second = 0.0;
+    switch (act) {
+    case AE_ACT_RELU: return s > 0.0 ? 1.0 : 0.0;
+    case AE_ACT_LEAKY_RELU: return s > 0.0 ? 1.0 : a;
+    case AE_ACT_ELU:
+        if (s > 0.0) return 1.0;
+        return *second = a * exp(s);
+    case AE_ACT_SIGMOID:
+        *second = spread * (1.0 - 2.0 * sigmoid);
+        return spread;
+    case AE_ACT_TANH: {
+        const double t = tanh(s);
+        *second = -2.0 * t * (1.0 - t * t);
+        return 1.0 - t * t;
+    }
+    case AE_ACT_SOFTPLUS:
+        *second = spread;
+        return sigmoid;
+    case AE_ACT_SILU:
+        *second = spread * (2.0 + s * (1.0 - 2.0 * sigmoid));
+        return sigmoid + s * spread;
+    case AE_ACT_GELU: {         // Phi + s phi, and 2 phi - s^2 phi
+        const double phi = 0.3989422804014327 * exp(-0.5 * s * s);
+        *second = phi * (2.0 - s * s);
+        return 0.5 * erfc(-0.7071067811865475 * s) + s * phi;
+    }
+    case AE_ACT_GELU_TANH: {    // s sigmoid(u), u = s (A + B s^2)
+        const double u1 = 1.5957691216057308 + 3.0 * 0.07135481627159841 * s * s;
+        const double u = s * (1.5957691216057308 + 0.07135481627159841 * s * s);
+        const double q = 1.0 / (1.0 + exp(-u)), v = q * (1.0 - q);
+        *second = v * (2.0 * u1 + s * (6.0 * 0.07135481627159841 * s + u1 * u1 * (1.0 - 2.0 * q)));
+        return q + s * v * u1;
+    }
+    default: return 1.0;
+    }
+}
+
+AE_API void ae_contractive_forward(const ae_exec *e, float *loss, const float *s, const float *w,
+                                   ae_act act, float a, ae_reduction reduction, int B, int D,
+                                   int O)
+{
+    const ae_kernels *kernels = ae__kernels_of(e);
+    double sum = 0, unused;
+    for (size_t o = 0, d = (size_t)D; o < (size_t)O; o++) {
+        double slopes = 0;
+        for (size_t b = 0; b < (size_t)B; b++) {
+            const double slope = ae__slope_of((double)s[b * (size_t)O + o], act, (double)a,
+                                              &unused);
+            slopes += slope * slope;
+        }
+        sum += slopes * kernels->dot(w + o * d, w + o * d, d);
+    }
+    *loss = (float)(sum * ae__reduce(reduction, B, 1));
+}
+
+AE_API void ae_contractive_backward(const ae_exec *e, float *ds, float *dw, float dloss,
+                                    const float *s, const float *w, ae_act act, float a,
+                                    ae_reduction reduction, int B, int D, int O)
+{
+    // sum of act'^2 |w|^2:   ds = 2 act' act'' |w|^2   dw = 2 w sum of act'^2
+    const ae_kernels *kernels = ae__kernels_of(e);
+    const double scale = 2.0 * (double)dloss * ae__reduce(reduction, B, 1);
+    for (size_t o = 0, d = (size_t)D; o < (size_t)O; o++) {
+        const double square = kernels->dot(w + o * d, w + o * d, d);
+        double slopes = 0;
+        for (size_t b = 0; b < (size_t)B; b++) {
+            double second;
+            const double slope = ae__slope_of((double)s[b * (size_t)O + o], act, (double)a,
+                                              &second);
+            slopes += slope * slope;
+            if (ds) ds[b * (size_t)O + o] = (float)(scale * slope * second * square);
+        }
+        if (dw) kernels->axpy(dw + o * d, (float)(scale * slopes), w + o * d, d);
+    }
+}
+
+AE_API void ae_weight_penalty_forward(const ae_exec *e, float *loss, const float *w, int squared,
+                                      size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += fabs((double)w[i]);
+    *loss = (float)(squared ? ae__kernels_of(e)->dot(w, w, n) : sum);
+}
+
+AE_API void ae_weight_penalty_backward(const ae_exec *e, float *dw, float dloss, const float *w,
+                                       int squared, size_t n)
+{
+    if (squared)
+        ae__kernels_of(e)->axpy(dw, 2.0f * dloss, w, n);
+    for (size_t i = 0; i < n && !squared; i++)
+        dw[i] += w[i] > 0.0f ? dloss : w[i] < 0.0f ? -dloss : dloss * w[i];     // 0, or NaN
+}
+
+/* The Gram matrix minus 1 in tiles of 32 x 32: side vectors of `length` elements, `step` apart,
+   whose neighbours are `next` apart. Returns the sum of squares; dw: adds the gradient. */
+static double ae__gram(const ae_exec *e, float *dw, float scale, const float *w, int side,
+                       int length, ptrdiff_t next, ptrdiff_t step)
+{
+    enum { TILE = 32 };
+    const ae_kernels *kernels = ae__kernels_of(e);
+    float tile[TILE * TILE], scratch[AE__GEMM_MIN];
+    double sum = 0;
+    for (int i = 0; i < side; i += TILE)
+        for (int j = 0; j < side; j += TILE) {
+            const int rows = side - i < TILE ? side - i : TILE;
+            const int columns = side - j < TILE ? side - j : TILE;
+            kernels->gemm(tile, TILE, w + i * next, next, step, w + j * next, step, next, NULL,
+                          rows, columns, length, 0, scratch, AE__GEMM_MIN);
+            for (int r = 0; r < rows && i == j; r++)
+                tile[r * TILE + r] -= 1.0f;
+            for (int r = 0; r < rows; r++)
+                sum += kernels->dot(tile + r * TILE, tile + r * TILE, (size_t)columns);
+            if (dw == NULL)
+                continue;
+            for (int r = 0; r < rows; r++)
+                kernels->scale(tile + r * TILE, scale, (size_t)columns);
+            if (step == 1)      // rows: dw_i += tile w_j
+                kernels->gemm(dw + i * next, next, tile, TILE, 1, w + j * next, next, 1, NULL,
+                              rows, length, columns, 1, scratch, AE__GEMM_MIN);
+            else                // columns: dw_j += w_i tile
+                kernels->gemm(dw + j, step, w + i, step, 1, tile, TILE, 1, NULL, length, columns,
+                              rows, 1, scratch, AE__GEMM_MIN);
+        }
+    return sum;
+}
+
+AE_API void ae_orthogonal_forward(const ae_exec *e, float *loss, const float *w, int O, int D)
+{
+    *loss = (float)(O <= D ? ae__gram(e, NULL, 0.0f, w, O, D, D, 1)
+                           : ae__gram(e, NULL, 0.0f, w, D, O, 1, D));
+}
+
+AE_API void ae_orthogonal_backward(const ae_exec *e, float *dw, float dloss, const float *w, int O,
+                                   int D)
+{
+    // |w w^T - 1|^2:   dw = 4 (w w^T - 1) w
+    if (O <= D) ae__gram(e, dw, 4.0f * dloss, w, O, D, D, 1);
+    else ae__gram(e, dw, 4.0f * dloss, w, D, O, 1, D);
+}
+#endif
+
+/* ---------------------------------------------------------------------------
    >>optim   first weights, optimisers, schedules, clipping                   */
 
 static ae_init ae__init(ae_init_kind kind, float a, float b)
@@ -5838,6 +6766,7 @@ struct ae_param {
     int shrinks;                // only linear layers and convolutions read it: see ae_fork_small
     size_t small_at, whole_at;  // there: elements from the start of what is small (scales: floats
                                 // from the start of PARAM); of others, floats from that
+    float max_norm;             // of its rows, 0: any
     ae_init init;
 };
 
@@ -5849,7 +6778,7 @@ typedef struct ae__span {
 } ae__span;
 
 enum { AE__INFER_VALUE, AE__TRAIN_VALUE, AE__GRADIENT, AE__SPANS };
-enum { AE__KEPT = 1, AE__KEPT_IN_TRAINING };
+enum { AE__KEPT = 1, AE__KEPT_IN_TRAINING, AE__KEPT_ALWAYS };
 
 #define AE__STREAM_NOISE 0x4e000000u    /* plus the tensor's id; parameters' begin at 1 */
 
@@ -5857,15 +6786,17 @@ typedef struct ae__op {
     const char *name;
     ae_status (*forward)(ae_model *m, const ae_tensor *t, int n);
     /* dy: gradient of t. d[i]: where the gradient of input i is written (=), or NULL. */
-    void (*backward)(ae_model *m, const ae_tensor *t, int n, const float *dy, float *const d[2]);
-    int labels;                 // nonzero: its second input is labels
+    void (*backward)(ae_model *m, const ae_tensor *t, int n, const float *dy, float *const *d);
+    int labels;                 // which input is labels, from 1; 0: none
 } ae__op;
+
+#define AE__INPUTS 3
 
 struct ae_tensor {
     ae_model *model;
     ae_tensor *prev, *next;     // in the order they were made, which is an order to compute them
     const ae__op *op;
-    ae_tensor *in[2];
+    ae_tensor *in[AE__INPUTS];  // as many as it has, then NULL
     ae_param *weight, *bias;
     char name[AE__NAME_MAX];
     int id, c, h, w;
@@ -5880,11 +6811,15 @@ struct ae_tensor {
     float low, high;            // of noise; group: neighbours that share a draw
     size_t group;
     int noise_always, noise_fixed;
+    int k;                      // top_k, iwae: how many
+    ae_vq_options vq;
+    ae_tensor *copy;            // what ae_again made of it
+    int marked;                 // it has to, for y
     int kept;                   // AE__KEPT: not a value but what a backward pass needs
     int loss;                   // number among the losses, or -1
     ae_reduction reduction;
     int is_input, minimized, monitored;
-    float term_weight;
+    float term_weight, warm_up; // epochs over which the weight grows
     int has_grad;               // depends on a parameter
     int towards_loss;           // a minimised loss depends on it
     const ae_tensor *last_use, *last_loss_use;  // who reads it last: of all, towards a loss
@@ -5924,6 +6859,8 @@ struct ae_model {
     ae_mode mode;
     int training;               // nonzero during ae_forward: noise is on
     int forward_n;              // samples of the last ae_forward, 0: none
+    int repeat;                 // how often each sample of a dataset is fed in a row (ae_iwae)
+    float epoch_at;             // of the step that runs, with its fraction: for ae_warm_up
     size_t sample;              // where in its step or pass the batch begins: noise depends on it
     int from;                   // the first sample of what an operation works on: see ae__chunk
     float *statistics;          // the untrained parameters before a step that may fail
@@ -5931,7 +6868,7 @@ struct ae_model {
     unsigned char *segment[AE_SEG_COUNT];
     size_t bytes[AE_SEG_COUNT];
     unsigned char *needed, *replaced;   // per tensor: to be computed; its values are written over
-    float *parts[2];            // gradients on their way to be added to others
+    float *parts[AE__INPUTS];   // gradients on their way to be added to others
 };
 
 // ---- errors
@@ -6285,13 +7222,80 @@ static ae_status ae__noise_forward(ae_model *m, const ae_tensor *t, int n)
     return AE_SUCCESS;
 }
 
+// What a layer draws in this step, or in this pass of inference.
+static ae_random ae__draw_of(const ae_model *m, const ae_tensor *t)
+{
+    ae_random r;
+    r.seed = m->seed;
+    r.stream = AE__STREAM_NOISE + (uint32_t)t->id;
+    r.step = m->training ? ae__state_of(m)->steps + 1 : UINT64_MAX;
+    return r;
+}
+
+static ae_status ae__gaussian_sample_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    const size_t size = ae__size(t);
+    if (m->training || t->noise_always)
+        AE__OP(m, gaussian_sample_forward, (&m->exec, ae__value(m, t), m->mode == AE_TRAIN
+                                            ? ae__value(m, t->in[1]) : NULL,
+                                            ae__value(m, t->in[0]), ae__value(m, t->in[2]),
+                                            (m->sample + (size_t)m->from) * size,
+                                            ae__draw_of(m, t), (size_t)n * size));
+    else
+        memcpy(ae__value(m, t), ae__value(m, t->in[0]), (size_t)n * size * sizeof(float));
+    return AE_SUCCESS;
+}
+
+static ae_status ae__one_hot_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    const int32_t *labels = (const int32_t *)(const void *)ae__value(m, t->in[0]);
+    for (int i = 0; i < n; i++)
+        if (labels[i] < 0 || labels[i] >= t->c)
+            return ae__report(m, AE_E_ARG, "%s: label %d of sample %d is not in 0 ... %d", t->name,
+                              (int)labels[i], m->from + i, t->c - 1);
+    return AE__OP(m, one_hot_forward, (&m->exec, ae__value(m, t), labels, n, t->c));
+}
+
+static ae_status ae__top_k_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    AE__OP(m, top_k_forward, (&m->exec, ae__value(m, t), m->mode == AE_TRAIN
+                              ? ae__value(m, t->in[1]) : NULL, ae__value(m, t->in[0]), t->k, n,
+                              (int)ae__size(t)));
+    return AE_SUCCESS;
+}
+
+// In training the codebook moves after it was used.
+static ae_status ae__vq_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    const int K = t->vq.codes, P = t->h * t->w;
+    const float *x = ae__value(m, t->in[0]);
+    AE__OP(m, vq_forward, (&m->exec, ae__value(m, t), ae__index(m, t), x,
+                           ae__weights(m, t->weight), K, n, t->c, P));
+#ifndef AE_NO_TRAIN
+    const float least = t->vq.restart * (float)n * (float)P / (float)K;
+    if (m->training)
+        AE__OP(m, vq_update, (&m->exec, ae__weights(m, t->weight), ae__weights(m, t->running[1]),
+                              ae__weights(m, t->running[0]), x, ae__index(m, t), t->vq.decay, 1e-5f,
+                              least, ae__draw_of(m, t), K, n, t->c, P));
+#endif
+    return AE_SUCCESS;
+}
+
+static ae_status ae__tied_linear_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    AE__OP(m, tied_linear_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]),
+                                    ae__weights(m, t->weight), ae__weights(m, t->bias), n,
+                                    (int)ae__size(t), (int)ae__size(t->in[0])));
+    return AE_SUCCESS;
+}
+
 #ifdef AE_NO_TRAIN
 #define AE__BOTH(name) ae__##name##_forward, NULL
 #else
 #define AE__BOTH(name) ae__##name##_forward, ae__##name##_backward
 
 static void ae__linear_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
-                                float *const d[2])
+                                float *const *d)
 {
     AE__OP(m, linear_backward, (&m->exec, d[0], ae__weight_grads(m, t->weight),
                                 ae__weight_grads(m, t->bias), dy, ae__value(m, t->in[0]),
@@ -6299,39 +7303,39 @@ static void ae__linear_backward(ae_model *m, const ae_tensor *t, int n, const fl
 }
 
 static void ae__activation_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
-                                    float *const d[2])
+                                    float *const *d)
 {
     AE__OP(m, activation_backward, (&m->exec, d[0], dy, ae__value(m, t->in[0]), ae__value(m, t),
                                     (ae_act)t->kind, t->a, (size_t)n * ae__size(t)));
 }
 
 static void ae__softmax_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
-                                 float *const d[2])
+                                 float *const *d)
 {
     AE__OP(m, softmax_backward, (&m->exec, d[0], dy, ae__value(m, t), n, (int)ae__size(t)));
 }
 
 static void ae__add_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
-                             float *const d[2])
+                             float *const *d)
 {
     AE__OP(m, add_backward, (&m->exec, d[0], d[1], dy, (size_t)n * ae__size(t)));
 }
 
 static void ae__concat_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
-                                float *const d[2])
+                                float *const *d)
 {
     AE__OP(m, concat_backward, (&m->exec, d[0], d[1], dy, n, (int)ae__size(t->in[0]),
                                 (int)ae__size(t->in[1])));
 }
 
 static void ae__reshape_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
-                                 float *const d[2])
+                                 float *const *d)
 {
     AE__OP(m, add_backward, (&m->exec, d[0], NULL, dy, (size_t)n * ae__size(t)));
 }
 
 static void ae__conv2d_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
-                                float *const d[2])
+                                float *const *d)
 {
     AE__OP(m, conv2d_backward, (&m->exec, d[0], ae__weight_grads(m, t->weight),
                                 ae__weight_grads(m, t->bias), dy, ae__value(m, t->in[0]),
@@ -6339,7 +7343,7 @@ static void ae__conv2d_backward(ae_model *m, const ae_tensor *t, int n, const fl
 }
 
 static void ae__conv_transpose2d_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
-                                          float *const d[2])
+                                          float *const *d)
 {
     AE__OP(m, conv_transpose2d_backward, (&m->exec, d[0], ae__weight_grads(m, t->weight),
                                           ae__weight_grads(m, t->bias), dy,
@@ -6348,41 +7352,41 @@ static void ae__conv_transpose2d_backward(ae_model *m, const ae_tensor *t, int n
 }
 
 static void ae__max_pool2d_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
-                                    float *const d[2])
+                                    float *const *d)
 {
     AE__OP(m, max_pool2d_backward, (&m->exec, d[0], dy, ae__index(m, t), n, AE__CHW(t->in[0]),
                                     t->h, t->w));
 }
 
 static void ae__max_unpool2d_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
-                                      float *const d[2])
+                                      float *const *d)
 {
     AE__OP(m, max_unpool2d_backward, (&m->exec, d[0], dy, ae__index(m, t), n,
                                       AE__CHW(t->in[0]), t->h, t->w));
 }
 
 static void ae__avg_pool2d_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
-                                    float *const d[2])
+                                    float *const *d)
 {
     AE__OP(m, avg_pool2d_backward, (&m->exec, d[0], dy, &t->pool, n, AE__CHW(t->in[0])));
 }
 
 static void ae__upsample2d_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
-                                    float *const d[2])
+                                    float *const *d)
 {
     AE__OP(m, upsample2d_backward, (&m->exec, d[0], dy, (ae_upsample_kind)t->kind, n,
                                     AE__CHW(t->in[0]), t->h, t->w));
 }
 
 static void ae__pad2d_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
-                               float *const d[2])
+                               float *const *d)
 {
     AE__OP(m, pad2d_backward, (&m->exec, d[0], dy, t->side[0], t->side[1], t->side[2], t->side[3],
                                n, AE__CHW(t->in[0])));
 }
 
 static void ae__batch_norm_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
-                                    float *const d[2])
+                                    float *const *d)
 {
     const float *stats = ae__value(m, t->in[1]);
     AE__OP(m, batch_norm_backward, (&m->exec, d[0], ae__weight_grads(m, t->weight),
@@ -6392,7 +7396,7 @@ static void ae__batch_norm_backward(ae_model *m, const ae_tensor *t, int n, cons
 }
 
 static void ae__group_norm_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
-                                    float *const d[2])
+                                    float *const *d)
 {
     AE__OP(m, group_norm_backward, (&m->exec, d[0], ae__weight_grads(m, t->weight),
                                     ae__weight_grads(m, t->bias), dy, ae__value(m, t->in[0]),
@@ -6403,11 +7407,45 @@ static void ae__group_norm_backward(ae_model *m, const ae_tensor *t, int n, cons
 
 // Every noise multiplies with its mask.
 static void ae__noise_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
-                               float *const d[2])
+                               float *const *d)
 {
     if (d[0])
         AE__OP(m, dropout_backward, (&m->exec, d[0], dy, ae__value(m, t->in[1]),
                                      (size_t)n * ae__size(t)));
+}
+
+static void ae__gaussian_sample_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                                         float *const *d)
+{
+    AE__OP(m, gaussian_sample_backward, (&m->exec, d[0], d[2], dy, ae__value(m, t->in[1]),
+                                         (size_t)n * ae__size(t)));
+}
+
+static void ae__one_hot_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                                 float *const *d)
+{
+    (void)m, (void)t, (void)n, (void)dy, (void)d;       // labels have no gradient
+}
+
+static void ae__top_k_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                               float *const *d)
+{
+    ae__noise_backward(m, t, n, dy, d);
+}
+
+static void ae__vq_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                            float *const *d)
+{
+    AE__OP(m, add_backward, (&m->exec, d[0], NULL, dy, (size_t)n * ae__size(t)));
+}
+
+static void ae__tied_linear_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                                     float *const *d)
+{
+    AE__OP(m, tied_linear_backward, (&m->exec, d[0], ae__weight_grads(m, t->weight),
+                                     ae__weight_grads(m, t->bias), dy, ae__value(m, t->in[0]),
+                                     ae__weights(m, t->weight), n, (int)ae__size(t),
+                                     (int)ae__size(t->in[0])));
 }
 
 // Which value a BCE refused, in a sentence.
@@ -6437,7 +7475,7 @@ static ae_status ae__loss_forward(ae_model *m, const ae_tensor *t, int n)
 }
 
 static void ae__loss_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
-                              float *const d[2])
+                              float *const *d)
 {
     AE__OP(m, loss_backward, (&m->exec, d[0], d[1], *dy, ae__value(m, t->in[0]),
                               ae__value(m, t->in[1]), (ae_loss_kind)t->kind, t->a, t->reduction,
@@ -6457,7 +7495,7 @@ static ae_status ae__cross_entropy_forward(ae_model *m, const ae_tensor *t, int 
 }
 
 static void ae__cross_entropy_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
-                                       float *const d[2])
+                                       float *const *d)
 {
     const int32_t *labels = (const int32_t *)(const void *)ae__value(m, t->in[1]);
     if (d[0])
@@ -6465,7 +7503,274 @@ static void ae__cross_entropy_backward(ae_model *m, const ae_tensor *t, int n, c
                                            t->reduction, n, (int)ae__size(t->in[0])));
 }
 
-static const ae__op ae__op_cross_entropy = {"cross_entropy", AE__BOTH(cross_entropy), 1};
+// ---- terms of codes, and penalties: losses of one to three inputs
+
+// Its second or third input, which may be left out.
+static const float *ae__optional(const ae_model *m, const ae_tensor *t, int i)
+{
+    return t->in[i] ? ae__value(m, t->in[i]) : NULL;
+}
+
+static ae_status ae__kl_normal_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    AE__OP(m, kl_normal_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]),
+                                  ae__value(m, t->in[1]), t->a, t->reduction, n,
+                                  (int)ae__size(t->in[0])));
+    return AE_SUCCESS;
+}
+
+static void ae__kl_normal_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                                   float *const *d)
+{
+    AE__OP(m, kl_normal_backward, (&m->exec, d[0], d[1], *dy, ae__value(m, t->in[0]),
+                                   ae__value(m, t->in[1]), t->a, t->reduction, n,
+                                   (int)ae__size(t->in[0])));
+}
+
+// in: target, mu, logvar. A row at a time: the density of each, and what each counts for.
+static ae_status ae__gaussian_nll_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    const size_t size = ae__size(t->in[0]);
+    const float *z = ae__value(m, t->in[0]), *mu = ae__value(m, t->in[1]);
+    const float *logvar = ae__optional(m, t, 2);
+    double sum = 0;
+    for (size_t i = 0; i < (size_t)n * size; i += size) {
+        float row;
+        AE__OP(m, log_normal_forward, (&m->exec, &row, z + i, mu + i, logvar ? logvar + i : NULL,
+                                       1, (int)size));
+        sum -= (double)row;
+    }
+    *ae__value(m, t) = (float)(sum * ae__reduce(t->reduction, n, (int)size));
+    return AE_SUCCESS;
+}
+
+static void ae__gaussian_nll_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                                      float *const *d)
+{
+    const size_t size = ae__size(t->in[0]);
+    const float *z = ae__value(m, t->in[0]), *mu = ae__value(m, t->in[1]);
+    const float *logvar = ae__optional(m, t, 2);
+    const float row = (float)(-(double)*dy * ae__reduce(t->reduction, n, (int)size));
+    for (size_t i = 0; i < (size_t)n * size; i += size)
+        AE__OP(m, log_normal_backward, (&m->exec, ae__at(d[0], i), ae__at(d[1], i),
+                                        ae__at(d[2], i), &row, z + i, mu + i,
+                                        logvar ? logvar + i : NULL, 1, (int)size));
+}
+
+static ae_status ae__log_normal_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    AE__OP(m, log_normal_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]),
+                                   ae__optional(m, t, 1), ae__optional(m, t, 2), n,
+                                   (int)ae__size(t->in[0])));
+    return AE_SUCCESS;
+}
+
+static void ae__log_normal_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                                    float *const *d)
+{
+    AE__OP(m, log_normal_backward, (&m->exec, d[0], d[1], d[2], dy, ae__value(m, t->in[0]),
+                                    ae__optional(m, t, 1), ae__optional(m, t, 2), n,
+                                    (int)ae__size(t->in[0])));
+}
+
+static ae_status ae__log_bernoulli_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    if (AE__OP(m, log_bernoulli_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]),
+                                          ae__value(m, t->in[1]), n, (int)ae__size(t->in[0]))))
+        return ae__report(m, AE_E_ARG, "%s: a target in %s is outside [0,1]: scale the data "
+                          "(pixels by 1/255)", t->name, t->in[1]->name);
+    return AE_SUCCESS;
+}
+
+static void ae__log_bernoulli_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                                       float *const *d)
+{
+    AE__OP(m, log_bernoulli_backward, (&m->exec, d[0], d[1], dy, ae__value(m, t->in[0]),
+                                       ae__value(m, t->in[1]), n, (int)ae__size(t->in[0])));
+}
+
+static ae_status ae__iwae_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    if (n % t->k)
+        return ae__report(m, AE_E_ARG, "%s: %d samples are not a multiple of k, %d", t->name, n,
+                          t->k);
+    AE__OP(m, iwae_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]),
+                             ae__value(m, t->in[1]), ae__value(m, t->in[2]), t->k, t->reduction,
+                             n));
+    return AE_SUCCESS;
+}
+
+static void ae__iwae_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                              float *const *d)
+{
+    for (int i = 0; i < AE__INPUTS; i++)
+        if (d[i])
+            AE__OP(m, iwae_backward, (&m->exec, d[i], i == 2 ? -*dy : *dy, ae__value(m, t->in[0]),
+                                      ae__value(m, t->in[1]), ae__value(m, t->in[2]), t->k,
+                                      t->reduction, n));
+}
+
+// in: what was quantised, and the codes it became, which get no gradient from here.
+static ae_status ae__vq_loss_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    const ae_tensor *q = t->in[1];
+    AE__OP(m, vq_loss_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]),
+                                ae__value(m, q), q->vq.beta, q->vq.gradient, t->reduction, n, q->c,
+                                q->h * q->w));
+    return AE_SUCCESS;
+}
+
+static void ae__vq_loss_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                                 float *const *d)
+{
+    const ae_tensor *q = t->in[1];
+    AE__OP(m, vq_loss_backward, (&m->exec, d[0], q->vq.gradient ? ae__weight_grads(m, q->weight)
+                                 : NULL, *dy, ae__value(m, t->in[0]), ae__value(m, q),
+                                 ae__index(m, q), q->vq.beta, t->reduction, n, q->c,
+                                 q->h * q->w));
+    memset(d[1], 0, (size_t)n * ae__size(q) * sizeof(float));
+}
+
+// Fresh normal numbers for each step: its second input holds them for the backward pass.
+static ae_status ae__mmd_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    const size_t size = ae__size(t->in[0]);
+    float *prior = ae__value(m, t->in[1]);
+    if (n < 2)
+        return ae__report(m, AE_E_SHAPE, "%s: it compares samples, a batch of 1 has no pairs",
+                          t->name);
+    ae_random_normal(prior, (size_t)n * size, m->sample * size, ae__draw_of(m, t));
+    AE__OP(m, mmd_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]), prior, n,
+                            (int)size));
+    return AE_SUCCESS;
+}
+
+static void ae__mmd_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                             float *const *d)
+{
+    AE__OP(m, mmd_backward, (&m->exec, d[0], *dy, ae__value(m, t->in[0]), ae__value(m, t->in[1]),
+                             n, (int)ae__size(t->in[0])));
+}
+
+static ae_status ae__l1_penalty_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    AE__OP(m, l1_penalty_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]),
+                                   t->reduction, n, (int)ae__size(t->in[0])));
+    return AE_SUCCESS;
+}
+
+static void ae__l1_penalty_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                                    float *const *d)
+{
+    AE__OP(m, l1_penalty_backward, (&m->exec, d[0], *dy, ae__value(m, t->in[0]), t->reduction, n,
+                                    (int)ae__size(t->in[0])));
+}
+
+static ae_status ae__kl_sparsity_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    AE__OP(m, kl_sparsity_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]), t->a,
+                                    t->reduction, n, (int)ae__size(t->in[0])));
+    return AE_SUCCESS;
+}
+
+static void ae__kl_sparsity_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                                     float *const *d)
+{
+    AE__OP(m, kl_sparsity_backward, (&m->exec, d[0], *dy, ae__value(m, t->in[0]), t->a,
+                                     t->reduction, n, (int)ae__size(t->in[0])));
+}
+
+// in: the layer before its activation, `kind`.
+static ae_status ae__contractive_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    const ae_tensor *s = t->in[0];
+    AE__OP(m, contractive_forward, (&m->exec, ae__value(m, t), ae__value(m, s),
+                                    ae__weights(m, t->weight), (ae_act)t->kind, t->a, t->reduction,
+                                    n, (int)ae__size(s->in[0]), s->c));
+    return AE_SUCCESS;
+}
+
+static void ae__contractive_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                                     float *const *d)
+{
+    const ae_tensor *s = t->in[0];
+    AE__OP(m, contractive_backward, (&m->exec, d[0], ae__weight_grads(m, t->weight), *dy,
+                                     ae__value(m, s), ae__weights(m, t->weight), (ae_act)t->kind,
+                                     t->a, t->reduction, n, (int)ae__size(s->in[0]), s->c));
+}
+
+// in: h of x + a v, h of x. Squared errors, summed over the units.
+static ae_status ae__contractive_estimate_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    AE__OP(m, loss_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]),
+                             ae__value(m, t->in[1]), AE_LOSS_MSE, 0.0f,
+                             t->reduction == AE_SUM ? AE_SUM : AE_BATCH_MEAN, n,
+                             (int)ae__size(t->in[0])));
+    *ae__value(m, t) /= t->a * t->a;
+    return AE_SUCCESS;
+}
+
+static void ae__contractive_estimate_backward(ae_model *m, const ae_tensor *t, int n,
+                                              const float *dy, float *const *d)
+{
+    AE__OP(m, loss_backward, (&m->exec, d[0], d[1], *dy / (t->a * t->a), ae__value(m, t->in[0]),
+                              ae__value(m, t->in[1]), AE_LOSS_MSE, 0.0f,
+                              t->reduction == AE_SUM ? AE_SUM : AE_BATCH_MEAN, n,
+                              (int)ae__size(t->in[0])));
+}
+
+static ae_status ae__weight_penalty_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    (void)n;
+    AE__OP(m, weight_penalty_forward, (&m->exec, ae__value(m, t), ae__weights(m, t->weight),
+                                       t->kind, t->weight->count));
+    return AE_SUCCESS;
+}
+
+static void ae__weight_penalty_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                                        float *const *d)
+{
+    (void)n, (void)d;
+    AE__OP(m, weight_penalty_backward, (&m->exec, ae__weight_grads(m, t->weight), *dy,
+                                        ae__weights(m, t->weight), t->kind, t->weight->count));
+}
+
+static ae_status ae__orthogonal_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    const int rows = t->weight->shape[0];
+    (void)n;
+    AE__OP(m, orthogonal_forward, (&m->exec, ae__value(m, t), ae__weights(m, t->weight), rows,
+                                   (int)(t->weight->count / (size_t)rows)));
+    return AE_SUCCESS;
+}
+
+static void ae__orthogonal_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                                    float *const *d)
+{
+    const int rows = t->weight->shape[0];
+    (void)n, (void)d;
+    AE__OP(m, orthogonal_backward, (&m->exec, ae__weight_grads(m, t->weight), *dy,
+                                    ae__weights(m, t->weight), rows,
+                                    (int)(t->weight->count / (size_t)rows)));
+}
+
+static const ae__op ae__op_kl_normal = {"kl_normal", AE__BOTH(kl_normal), 0};
+static const ae__op ae__op_gaussian_nll = {"gaussian_nll", AE__BOTH(gaussian_nll), 0};
+static const ae__op ae__op_log_normal = {"log_normal", AE__BOTH(log_normal), 0};
+static const ae__op ae__op_log_bernoulli = {"log_bernoulli", AE__BOTH(log_bernoulli), 0};
+static const ae__op ae__op_iwae = {"iwae", AE__BOTH(iwae), 0};
+static const ae__op ae__op_vq_loss = {"vq_loss", AE__BOTH(vq_loss), 0};
+static const ae__op ae__op_mmd = {"mmd", AE__BOTH(mmd), 0};
+static const ae__op ae__op_l1_penalty = {"l1_penalty", AE__BOTH(l1_penalty), 0};
+static const ae__op ae__op_kl_sparsity = {"kl_sparsity", AE__BOTH(kl_sparsity), 0};
+static const ae__op ae__op_contractive = {"contractive", AE__BOTH(contractive), 0};
+static const ae__op ae__op_contractive_estimate = {
+    "contractive_estimate", AE__BOTH(contractive_estimate), 0
+};
+static const ae__op ae__op_weight_l1 = {"weight_l1", AE__BOTH(weight_penalty), 0};
+static const ae__op ae__op_weight_l2 = {"weight_l2", AE__BOTH(weight_penalty), 0};
+static const ae__op ae__op_orthogonal = {"orthogonal", AE__BOTH(orthogonal), 0};
+static const ae__op ae__op_cross_entropy = {"cross_entropy", AE__BOTH(cross_entropy), 2};
 static const ae__op ae__op_loss[AE_LOSS_COUNT] = {
     {"mse", AE__BOTH(loss), 0},       {"l1", AE__BOTH(loss), 0},  {"huber", AE__BOTH(loss), 0},
     {"smooth_l1", AE__BOTH(loss), 0}, {"bce", AE__BOTH(loss), 0}, {"bce_logits", AE__BOTH(loss), 0}
@@ -6480,6 +7785,11 @@ static const ae__op ae__op_add = {"add", AE__BOTH(add), 0};
 static const ae__op ae__op_concat = {"concat", AE__BOTH(concat), 0};
 static const ae__op ae__op_reshape = {"reshape", AE__BOTH(reshape), 0};
 static const ae__op ae__op_kept = {"kept", NULL, NULL, 0};
+static const ae__op ae__op_gaussian_sample = {"gaussian_sample", AE__BOTH(gaussian_sample), 0};
+static const ae__op ae__op_one_hot = {"one_hot", AE__BOTH(one_hot), 1};
+static const ae__op ae__op_top_k = {"top_k", AE__BOTH(top_k), 0};
+static const ae__op ae__op_vq = {"vq", AE__BOTH(vq), 0};
+static const ae__op ae__op_tied_linear = {"tied_linear", AE__BOTH(tied_linear), 0};
 static const ae__op ae__op_conv2d = {"conv2d", AE__BOTH(conv2d), 0};
 static const ae__op ae__op_conv_transpose2d = {"conv_transpose2d", AE__BOTH(conv_transpose2d), 0};
 static const ae__op ae__op_max_pool2d = {"max_pool2d", AE__BOTH(max_pool2d), 0};
@@ -6515,6 +7825,7 @@ AE_API ae_model *ae_model_new(ae_arena *arena, uint64_t seed)
     m->exec = ae_exec_best();
     m->own_scratch = 1;
     m->optim_states = 2;
+    m->repeat = 1;
     return m;
 }
 
@@ -6559,6 +7870,22 @@ static void ae__auto_name(const ae_model *m, const char *kind, char *name)
     ae__format(name, AE__NAME_MAX, "%s%d", kind, number);
 }
 
+// Whether x (or NULL) can be input i of an operation; else a mistake is reported.
+static int ae__input_fits(ae_model *m, const ae__op *op, const char *name, const ae_tensor *x,
+                          int i)
+{
+    if (x && x->model != m)
+        ae__mistake(m, AE_E_ARG, "%s: its inputs belong to another model", name);
+    else if (x && x->loss >= 0)
+        ae__mistake(m, AE_E_SHAPE, "%s: %s is a loss, a loss cannot be an input", name, x->name);
+    else if (x && x->op == &ae__op_labels && op->labels != i + 1)
+        ae__mistake(m, AE_E_SHAPE, "%s: labels are not numbers to compute with; cross_entropy and "
+                    "one_hot take them", name);
+    else
+        return 1;
+    return 0;
+}
+
 // A tensor of shape (c,h,w) made by op from in0 and in1 (NULL where it has none).
 static ae_tensor *ae__tensor(ae_model *m, const ae__op *op, ae_tensor *in0, ae_tensor *in1, int c,
                              int h, int w)
@@ -6573,14 +7900,8 @@ static ae_tensor *ae__tensor(ae_model *m, const ae__op *op, ae_tensor *in0, ae_t
         > 0x7fffffff)
         return ae__mistake(m, AE_E_SHAPE, "%s: shape %dx%dx%d: each side must be at least 1 and "
                            "all together below 2^31", name, c, h, w);
-    if ((in0 && in0->model != m) || (in1 && in1->model != m))
-        return ae__mistake(m, AE_E_ARG, "%s: its inputs belong to another model", name);
-    if ((in0 && in0->loss >= 0) || (in1 && in1->loss >= 0))
-        return ae__mistake(m, AE_E_SHAPE, "%s: %s is a loss, a loss cannot be an input", name,
-                           in0 && in0->loss >= 0 ? in0->name : in1->name);
-    if ((in0 && in0->op == &ae__op_labels) || (in1 && in1->op == &ae__op_labels && !op->labels))
-        return ae__mistake(m, AE_E_SHAPE, "%s: labels are not numbers to compute with; "
-                           "cross_entropy takes them", name);
+    if (!ae__input_fits(m, op, name, in0, 0) || !ae__input_fits(m, op, name, in1, 1))
+        return NULL;
     ae_tensor *t = (ae_tensor *)ae_alloc(m->arena, sizeof *t);
     if (t == NULL)
         return ae__mistake(m, AE_E_MEMORY, "%s: the arena is full: %z bytes are left, %z needed",
@@ -7272,7 +8593,7 @@ AE_API ae_tensor *ae_salt_pepper(ae_tensor *x, float p, float low, float high)
 
 AE_API ae_tensor *ae_noise_always(ae_tensor *x)
 {
-    if (x && x->op->forward != ae__noise_forward)
+    if (x && x->op->forward != ae__noise_forward && x->op != &ae__op_gaussian_sample)
         return ae__mistake(x->model, AE_E_ARG, "ae_noise_always: %s is not noise", x->name);
     if (x)
         x->noise_always = 1;
@@ -7286,6 +8607,203 @@ AE_API ae_tensor *ae_noise_fixed(ae_tensor *x)
     if (x)
         x->noise_fixed = 1;
     return x;
+}
+
+// ---- codes, shared weights
+
+// Whether two tensors have one shape; else a mistake is reported.
+static int ae__alike(const char *op, const ae_tensor *a, const ae_tensor *b)
+{
+    if (a->c == b->c && a->h == b->h && a->w == b->w)
+        return 1;
+    ae__mistake(a->model, AE_E_SHAPE, "%s: %s is %dx%dx%d and %s is %dx%dx%d: both must have the "
+                "same shape", op, a->name, AE__CHW(a), b->name, AE__CHW(b));
+    return 0;
+}
+
+// t with a third input.
+static ae_tensor *ae__third(ae_tensor *t, ae_tensor *x)
+{
+    if (t == NULL || !ae__input_fits(t->model, t->op, t->name, x, 2))
+        return NULL;
+    t->in[2] = x;
+    return t;
+}
+
+AE_API ae_tensor *ae_gaussian_sample(ae_tensor *mu, ae_tensor *logvar)
+{
+    ae_model *m = ae__model_of(mu, logvar, "gaussian_sample");
+    if (m == NULL || !ae__alike("gaussian_sample", mu, logvar))
+        return NULL;
+    ae_tensor *slope = ae__kept(mu, AE__CHW(mu), 1);
+    ae_tensor *t = slope ? ae__tensor(m, &ae__op_gaussian_sample, mu, slope, AE__CHW(mu)) : NULL;
+    return ae__third(t, logvar);
+}
+
+AE_API ae_tensor *ae_one_hot(ae_tensor *labels, int classes)
+{
+    if (labels && labels->op != &ae__op_labels)
+        return ae__mistake(labels->model, AE_E_ARG, "one_hot: %s is not from ae_labels",
+                           labels->name);
+    return labels ? ae__tensor(labels->model, &ae__op_one_hot, labels, NULL, classes, 1, 1) : NULL;
+}
+
+AE_API ae_tensor *ae_top_k(ae_tensor *x, int k)
+{
+    if (x == NULL)
+        return NULL;
+    if (k < 1 || (size_t)k > ae__size(x))
+        return ae__mistake(x->model, AE_E_ARG, "top_k of %s: %d of %z elements cannot stay",
+                           x->name, k, ae__size(x));
+    ae_tensor *mask = ae__kept(x, AE__CHW(x), 1);
+    ae_tensor *t = mask ? ae__tensor(x->model, &ae__op_top_k, x, mask, AE__CHW(x)) : NULL;
+    if (t)
+        t->k = k;
+    return t;
+}
+
+AE_API ae_tensor *ae_vq(ae_tensor *x, const ae_vq_options *o)
+{
+    ae_vq_options v;
+    memset(&v, 0, sizeof v);
+    if (x == NULL)
+        return NULL;
+    if (o)
+        v = *o;
+    v.codes = v.codes ? v.codes : 512;
+    v.beta = ae__or(v.beta, 0.25f);
+    v.decay = ae__or(v.decay, 0.99f);
+    v.restart = v.restart < 0.0f ? 0.0f : ae__or(v.restart, 0.05f);
+    if (v.codes < 1 || v.codes > 0x7fffffff / x->c)
+        return ae__mistake(x->model, AE_E_ARG, "vq of %s: a codebook of %d codes of %d elements",
+                           x->name, v.codes, x->c);
+    if (ae__bad_number(v.beta) || ae__bad_number(v.decay) || v.decay >= 1.0f
+        || ae__bad_number(v.restart))
+        return ae__mistake(x->model, AE_E_ARG, "vq of %s: beta %g, decay %g, restart %g: they must "
+                           "be numbers from 0 on, decay below 1", x->name, (double)v.beta,
+                           (double)v.decay, (double)v.restart);
+    ae_tensor *index = ae__kept(x, 1, x->h, x->w, 0);
+    ae_tensor *t = index ? ae__tensor(x->model, &ae__op_vq, x, index, AE__CHW(x)) : NULL;
+    if (t == NULL || (t->weight = ae__param(t, "weight", v.codes, x->c, x->c, v.codes)) == NULL)
+        return NULL;
+    t->vq = v;
+    index->kept = AE__KEPT_ALWAYS;      // for ae_vq_index
+    t->weight->untrained = !v.gradient;
+    t->weight->init = ae_init_normal(0.0f, 1.0f);
+    t->running[0] = ae__buffer(t, "count", v.codes, 0.0f);
+    if (!v.gradient)
+        t->running[1] = ae__buffer(t, "sum", v.codes * x->c, 0.0f);
+    return t->running[0] && (v.gradient || t->running[1]) ? t : NULL;
+}
+
+// The layer that made t, or whose activation t is: the one with weights that can be shared.
+static ae_tensor *ae__layer_of(ae_tensor *t, const char *call)
+{
+    ae_tensor *layer = t;
+    while (layer && layer->op->forward == ae__activation_forward)
+        layer = layer->in[0];
+    if (layer && layer->op != &ae__op_linear && layer->op != &ae__op_conv2d)
+        return ae__mistake(t->model, AE_E_ARG, "%s: %s is neither a linear layer nor a "
+                           "convolution, nor an activation of one", call, t->name);
+    return layer;
+}
+
+AE_API ae_tensor *ae_tied(ae_tensor *x, ae_tensor *layer)
+{
+    ae_model *m = ae__model_of(x, layer, "tied");
+    ae_tensor *from = m ? ae__layer_of(layer, "tied") : NULL, *t;
+    if (from == NULL)
+        return NULL;
+    if (from->model != m)
+        return ae__mistake(m, AE_E_ARG, "tied: %s belongs to another model", layer->name);
+    const ae_tensor *to = from->in[0];
+    if (from->op == &ae__op_linear) {
+        if (ae__size(x) != ae__size(from))
+            return ae__mistake(m, AE_E_SHAPE, "tied: %s has %z elements, %s %z: the weights do not "
+                               "fit", x->name, ae__size(x), from->name, ae__size(from));
+        t = ae__tensor(m, &ae__op_tied_linear, x, NULL, AE__CHW(to));
+    } else {
+        const ae_conv *g = &from->conv;
+        const int h = ae_conv_transpose_size(x->h, g->kernel_h, g->stride_h, g->pad_h,
+                                             g->dilation_h, 0);
+        const int w = ae_conv_transpose_size(x->w, g->kernel_w, g->stride_w, g->pad_w,
+                                             g->dilation_w, 0);
+        if (x->c != from->c || h > to->h || w > to->w || to->h - h >= g->stride_h
+            || to->w - w >= g->stride_w)
+            return ae__mistake(m, AE_E_SHAPE, "tied: %s is %dx%dx%d, but the transpose of %s takes "
+                               "its shape, %dx%dx%d", x->name, AE__CHW(x), from->name,
+                               AE__CHW(from));
+        t = ae__tensor(m, &ae__op_conv_transpose2d, x, NULL, AE__CHW(to));
+        if (t) {
+            t->conv = *g;
+            t->conv.output_pad_h = to->h - h;
+            t->conv.output_pad_w = to->w - w;
+        }
+    }
+    if (t == NULL)
+        return NULL;
+    const int outputs = from->op == &ae__op_linear ? (int)ae__size(to) : to->c;
+    t->weight = from->weight;
+    t->bias = ae__param(t, "bias", outputs, 0, from->weight->fan_out, from->weight->fan_in);
+    return t->bias ? t : NULL;
+}
+
+// A copy of t that reads other inputs, for ae_again.
+static ae_tensor *ae__copy_of(ae_tensor *t)
+{
+    ae_tensor *in[AE__INPUTS] = {NULL, NULL, NULL};
+    if (t->op == &ae__op_batch_norm || t->op == &ae__op_vq || t->op == &ae__op_gaussian_sample
+        || t->op->forward == ae__noise_forward)
+        return ae__mistake(t->model, AE_E_ARG, "ae_again: %s cannot be applied twice", t->name);
+    for (int i = 0; i < AE__INPUTS && t->in[i]; i++) {
+        ae_tensor *x = t->in[i];
+        if (x->next == t && x->kept)            // its own, not the places of another's maxima
+            x->copy = ae__kept(x, AE__CHW(x), x->kept == AE__KEPT_IN_TRAINING);
+        in[i] = x->copy ? x->copy : x;
+    }
+    ae_tensor *c = ae__tensor(t->model, t->op, in[0], in[1], AE__CHW(t)), made;
+    if (c == NULL)
+        return NULL;
+    made = *c;
+    *c = *t;                    // its settings and weights, but its own place in the graph
+    memcpy(c->name, made.name, sizeof c->name);
+    memcpy(c->in, in, sizeof in);
+    c->prev = made.prev;
+    c->next = NULL;
+    c->id = made.id;
+    c->copy = NULL;
+    c->minimized = c->monitored = 0;
+    if (c->loss >= 0)
+        c->loss = t->model->losses++;
+    return t->copy = c;
+}
+
+AE_API ae_tensor *ae_again(ae_tensor *y, const ae_tensor *x, ae_tensor *x2)
+{
+    if (y == NULL || x == NULL || x2 == NULL || y->model->broken)
+        return NULL;
+    if (x->model != y->model || x2->model != y->model)
+        return ae__mistake(y->model, AE_E_ARG, "ae_again: its tensors belong to different models");
+    if (!ae__alike("ae_again", x, x2))
+        return NULL;
+    for (ae_tensor *t = y->model->first; t; t = t->next) {
+        t->copy = t == x ? x2 : NULL;
+        t->marked = t == y;
+    }
+    for (ae_tensor *t = y; t; t = t->prev)                      // what y needs
+        for (int i = 0; i < AE__INPUTS && t->in[i] && t->marked; i++) {
+            t->in[i]->marked = 1;
+            if (t->in[i]->kept)         // and who fills it
+                t->in[i]->next->marked = 1;
+        }
+    for (ae_tensor *t = x->next; t && t->id <= y->id; t = t->next)
+        for (int i = 0; i < AE__INPUTS && t->in[i] && t->marked; i++)
+            if (t->in[i]->copy && !t->copy && ae__copy_of(t) == NULL)
+                return NULL;
+    if (y != x && y->copy == NULL)
+        return ae__mistake(y->model, AE_E_ARG, "ae_again: %s does not depend on %s", y->name,
+                           x->name);
+    return y->copy;
 }
 
 // ---- the mirror
@@ -7410,19 +8928,25 @@ AE_API ae_tensor *ae_mirror(ae_tensor *code, const ae_tensor *x, ae_mirror_kind 
 }
 
 #ifndef AE_NO_TRAIN
-static ae_tensor *ae__loss(const ae__op *op, ae_tensor *y, ae_tensor *t, ae_reduction reduction)
+static ae_tensor *ae__loss_tensor(ae_model *m, const ae__op *op, ae_tensor *a, ae_tensor *b,
+                                  ae_reduction reduction)
 {
-    ae_model *m = ae__model_of(y, t, op->name);
-    if (m == NULL)
-        return NULL;
     if ((int)reduction < AE_MEAN || reduction > AE_SUM)
         return ae__mistake(m, AE_E_ARG, "%s: there is no reduction %d", op->name, (int)reduction);
-    ae_tensor *loss = ae__tensor(m, op, y, t, 1, 1, 1);
+    ae_tensor *loss = ae__tensor(m, op, a, b, 1, 1, 1);
     if (loss) {
         loss->reduction = reduction;
         loss->loss = m->losses++;
     }
     return loss;
+}
+
+static ae_tensor *ae__loss(const ae__op *op, ae_tensor *y, ae_tensor *t, ae_reduction reduction)
+{
+    ae_model *m = ae__model_of(y, t, op->name);
+    if (m == NULL)
+        return NULL;
+    return ae__loss_tensor(m, op, y, t, reduction);
 }
 
 // The picture of y differs from t's, but only by what a transposed convolution could have added.
@@ -7500,6 +9024,184 @@ AE_API ae_tensor *ae_cross_entropy(ae_tensor *x, ae_tensor *labels, ae_reduction
     return ae__loss(&ae__op_cross_entropy, x, labels, reduction);
 }
 
+// A loss of one tensor, or of two of one shape; the others may be NULL.
+static ae_tensor *ae__term(const ae__op *op, ae_tensor *a, ae_tensor *b, ae_tensor *c,
+                           ae_reduction reduction)
+{
+    if (a == NULL || (b && !ae__alike(op->name, a, b)) || (c && !ae__alike(op->name, a, c)))
+        return NULL;
+    return ae__third(ae__loss_tensor(a->model, op, a, b, reduction), c);
+}
+
+static ae_tensor *ae__negative(const ae__op *op, const ae_tensor *x, const char *what, float value)
+{
+    return ae__mistake(x->model, AE_E_ARG, "%s of %s: %s %g must be a number from 0 on", op->name,
+                       x->name, what, (double)value);
+}
+
+AE_API ae_tensor *ae_kl_normal(ae_tensor *mu, ae_tensor *logvar, float free_nats,
+                               ae_reduction reduction)
+{
+    if (mu && ae__bad_number(free_nats))
+        return ae__negative(&ae__op_kl_normal, mu, "free_nats", free_nats);
+    ae_tensor *t = ae__model_of(mu, logvar, "kl_normal")
+                   ? ae__term(&ae__op_kl_normal, mu, logvar, NULL, reduction) : NULL;
+    if (t)
+        t->a = free_nats;
+    return t;
+}
+
+AE_API ae_tensor *ae_gaussian_nll(ae_tensor *mu, ae_tensor *logvar, ae_tensor *t,
+                                  ae_reduction reduction)
+{
+    if (mu && t && t->op != &ae__op_labels && ae__size(mu) != ae__size(t))
+        return ae__size_mistake(&ae__op_gaussian_nll, mu, t);
+    if (mu && logvar && !ae__alike("gaussian_nll", mu, logvar))
+        return NULL;
+    return ae__third(ae__loss(&ae__op_gaussian_nll, t, mu, reduction), logvar);
+}
+
+// One number a sample.
+static ae_tensor *ae__log_density(const ae__op *op, ae_tensor *a, ae_tensor *b, ae_tensor *c)
+{
+    if (a == NULL || (b && !ae__alike(op->name, a, b)) || (c && !ae__alike(op->name, a, c)))
+        return NULL;
+    return ae__third(ae__tensor(a->model, op, a, b, 1, 1, 1), c);
+}
+
+AE_API ae_tensor *ae_log_normal(ae_tensor *z, ae_tensor *mu, ae_tensor *logvar)
+{
+    if (z && logvar && !mu)
+        return ae__mistake(z->model, AE_E_ARG, "log_normal: a logvar needs a mu");
+    return ae__log_density(&ae__op_log_normal, z, mu, logvar);
+}
+
+AE_API ae_tensor *ae_log_bernoulli(ae_tensor *logits, ae_tensor *t)
+{
+    if (logits && t && t->op != &ae__op_labels && ae__size(logits) != ae__size(t))
+        return ae__size_mistake(&ae__op_log_bernoulli, logits, t);
+    ae_model *m = ae__model_of(logits, t, "log_bernoulli");
+    return m ? ae__tensor(m, &ae__op_log_bernoulli, logits, t, 1, 1, 1) : NULL;
+}
+
+AE_API ae_tensor *ae_iwae(ae_tensor *log_px, ae_tensor *log_pz, ae_tensor *log_qz, int k,
+                          ae_reduction reduction)
+{
+    ae_model *m = ae__model_of(log_px, log_pz, "iwae");
+    if (m == NULL || ae__model_of(log_pz, log_qz, "iwae") == NULL)
+        return NULL;
+    if (ae__size(log_px) != 1 || ae__size(log_pz) != 1 || ae__size(log_qz) != 1)
+        return ae__mistake(m, AE_E_SHAPE, "iwae: %s, %s and %s must be one number a sample each",
+                           log_px->name, log_pz->name, log_qz->name);
+    if (k < 1 || (m->repeat != 1 && m->repeat != k))
+        return ae__mistake(m, AE_E_ARG, k < 1 ? "iwae: k is %d, it must be at least 1"
+                           : "iwae: k is %d, another one has %d", k, m->repeat);
+    ae_tensor *t = ae__term(&ae__op_iwae, log_px, log_pz, log_qz, reduction);
+    if (t)
+        t->k = m->repeat = k;
+    return t;
+}
+
+AE_API ae_tensor *ae_vq_loss(ae_tensor *q, ae_reduction reduction)
+{
+    if (q && q->op != &ae__op_vq)
+        return ae__mistake(q->model, AE_E_ARG, "vq_loss: %s is not from ae_vq", q->name);
+    return q ? ae__term(&ae__op_vq_loss, q->in[0], q, NULL, reduction) : NULL;
+}
+
+AE_API ae_tensor *ae_mmd(ae_tensor *z)
+{
+    ae_tensor *prior = z ? ae__kept(z, AE__CHW(z), 0) : NULL;
+    return prior ? ae__loss_tensor(z->model, &ae__op_mmd, z, prior, AE_BATCH_MEAN) : NULL;
+}
+
+AE_API ae_tensor *ae_l1_penalty(ae_tensor *x, ae_reduction reduction)
+{
+    return ae__term(&ae__op_l1_penalty, x, NULL, NULL, reduction);
+}
+
+AE_API ae_tensor *ae_kl_sparsity(ae_tensor *x, float rho, ae_reduction reduction)
+{
+    if (x && (ae__bad_number(rho) || rho > 1.0f))
+        return ae__mistake(x->model, AE_E_ARG, "kl_sparsity of %s: rho %g must be in [0,1]",
+                           x->name, (double)rho);
+    ae_tensor *t = ae__term(&ae__op_kl_sparsity, x, NULL, NULL, reduction);
+    if (t)
+        t->a = rho;
+    return t;
+}
+
+AE_API ae_tensor *ae_contractive(ae_tensor *h, ae_reduction reduction)
+{
+    ae_tensor *layer = ae__layer_of(h, "contractive");
+    if (layer == NULL)
+        return NULL;
+    if (layer->op != &ae__op_linear || (h != layer && h->in[0] != layer))
+        return ae__mistake(h->model, AE_E_ARG, "contractive: %s is more than a linear layer and "
+                           "its activation: take ae_contractive_estimate", h->name);
+    ae_tensor *t = ae__term(&ae__op_contractive, layer, NULL, NULL, reduction);
+    if (t) {
+        t->weight = layer->weight;
+        t->kind = h == layer ? AE_ACT_IDENTITY : h->kind;
+        t->a = h->a;
+    }
+    return t;
+}
+
+AE_API ae_tensor *ae_contractive_estimate(ae_tensor *h, ae_tensor *x, float step,
+                                          ae_reduction reduction)
+{
+    if (h == NULL || x == NULL)
+        return NULL;
+    if (ae__bad_number(step))
+        return ae__negative(&ae__op_contractive_estimate, h, "step", step);
+    step = ae__or(step, 0.01f);
+    ae_tensor *beside = ae_noise_always(ae_gaussian_noise(x, step, 0.0f, 0.0f));
+    ae_tensor *t = ae__term(&ae__op_contractive_estimate, ae_again(h, x, beside), h, NULL,
+                            reduction);
+    if (t)
+        t->a = step;
+    return t;
+}
+
+// A term of a layer's weights alone.
+static ae_tensor *ae__weight_term(const ae__op *op, ae_tensor *layer, int kind)
+{
+    ae_tensor *from = ae__layer_of(layer, op->name);
+    ae_tensor *t = from ? ae__loss_tensor(from->model, op, NULL, NULL, AE_BATCH_MEAN) : NULL;
+    if (t) {
+        t->weight = from->weight;
+        t->kind = kind;
+    }
+    return t;
+}
+
+AE_API ae_tensor *ae_weight_l1(ae_tensor *layer)
+{
+    return ae__weight_term(&ae__op_weight_l1, layer, 0);
+}
+
+AE_API ae_tensor *ae_weight_l2(ae_tensor *layer)
+{
+    return ae__weight_term(&ae__op_weight_l2, layer, 1);
+}
+
+AE_API ae_tensor *ae_orthogonal(ae_tensor *layer)
+{
+    return ae__weight_term(&ae__op_orthogonal, layer, 0);
+}
+
+AE_API ae_tensor *ae_limit_norm(ae_tensor *layer, float limit)
+{
+    ae_tensor *from = ae__layer_of(layer, "ae_limit_norm");
+    if (from && (ae__bad_number(limit) || limit == 0.0f))
+        return ae__mistake(from->model, AE_E_ARG, "ae_limit_norm of %s: %g must be above 0",
+                           from->name, (double)limit);
+    if (from)
+        from->weight->max_norm = limit;
+    return from ? layer : NULL;
+}
+
 // A loss that may still be given to ae_minimize or ae_monitor.
 static int ae__open_loss(ae_tensor *t, const char *call)
 {
@@ -7514,11 +9216,14 @@ static int ae__open_loss(ae_tensor *t, const char *call)
 
 AE_API void ae_minimize_weighted(ae_tensor *loss, float weight)
 {
-    if (!ae__open_loss(loss, "ae_minimize"))
+    int again = loss && loss->minimized;
+    if (!again && !ae__open_loss(loss, "ae_minimize"))
         return;
-    if (!ae__finite(weight))
+    if (!ae__finite(weight)) {
         ae__mistake(loss->model, AE_E_ARG, "ae_minimize: the weight of %s is not finite",
                     loss->name);
+        return;
+    }
     loss->minimized = 1;
     loss->term_weight = weight;
 }
@@ -7526,6 +9231,15 @@ AE_API void ae_minimize_weighted(ae_tensor *loss, float weight)
 AE_API void ae_minimize(ae_tensor *loss)
 {
     ae_minimize_weighted(loss, 1.0f);
+}
+
+AE_API void ae_warm_up(ae_tensor *loss, float epochs)
+{
+    if (loss && (!loss->minimized || ae__bad_number(epochs)))
+        ae__mistake(loss->model, AE_E_ARG, loss->minimized ? "ae_warm_up of %s: %g epochs"
+                    : "ae_warm_up: %s is not minimised", loss->name, (double)epochs);
+    else if (loss)
+        loss->warm_up = epochs;
 }
 
 AE_API void ae_monitor(ae_tensor *loss)
@@ -7542,14 +9256,15 @@ AE_API ae_tensor *ae_name(ae_tensor *x, const char *name)
     if (strlen(name) > 50)
         return ae__mistake(x->model, AE_E_ARG, "ae_name: %s: a name has at most 50 characters",
                            name);
+    size_t length = strlen(x->name);
+    for (ae_param *p = x->model->first_param; p; p = p->next) {
+        char what[AE__NAME_MAX];    // "weight", ...
+        if (strncmp(p->name, x->name, length) == 0 && p->name[length] == '.') {
+            ae__format(what, sizeof what, "%s", p->name + length + 1);
+            ae__format(p->name, sizeof p->name, "%s.%s", name, what);
+        }
+    }
     ae__format(x->name, sizeof x->name, "%s", name);
-    if (x->weight)
-        ae__format(x->weight->name, sizeof x->weight->name, "%s.weight", name);
-    if (x->bias)
-        ae__format(x->bias->name, sizeof x->bias->name, "%s.bias", name);
-    for (int i = 0; i < 2 && x->running[i]; i++)
-        ae__format(x->running[i]->name, AE__NAME_MAX, "%s.%s", name,
-                   i ? "running_var" : "running_mean");
     return x;
 }
 
@@ -7570,7 +9285,7 @@ static int ae__is_conv(const ae_tensor *t)
 AE_API void ae_init_all(ae_model *m, ae_init weight, ae_init bias)
 {
     for (ae_tensor *t = m ? m->first : NULL; t; t = t->next)
-        if (t->op == &ae__op_linear || ae__is_conv(t))
+        if (t->op == &ae__op_linear || t->op == &ae__op_tied_linear || ae__is_conv(t))
             ae_init_layer(t, weight, bias);
 }
 
@@ -7596,7 +9311,8 @@ AE_API size_t ae_size(const ae_tensor *t)
 
 static int ae__by_sample(const ae_tensor *t)
 {
-    return t->loss < 0 && t->op != &ae__op_linear && t->op != &ae__op_batch_norm;
+    return t->loss < 0 && t->op != &ae__op_linear && t->op != &ae__op_tied_linear
+           && t->op != &ae__op_batch_norm && t->op != &ae__op_vq;
 }
 
 // How many samples at a time for the run that t is in; n samples at once if it is t alone.
@@ -7641,7 +9357,7 @@ static void ae__analyse(ae_model *m)
         t->towards_loss = t->minimized;
         t->uses = t->loss_uses = 0;
         t->in_place_of = t->replaced_by = NULL;
-        for (int i = 0; i < 2 && t->in[i]; i++) {
+        for (int i = 0; i < AE__INPUTS && t->in[i]; i++) {
             t->has_grad |= t->in[i]->has_grad;
             t->in[i]->last_use = t;
             t->in[i]->uses++;
@@ -7658,7 +9374,7 @@ static void ae__analyse(ae_model *m)
     for (ae_tensor *t = m->last; t; t = t->prev)
         t->run_last = t->next && t->next->run_first == t->run_first ? t->next->run_last : t;
     for (ae_tensor *t = m->last; t; t = t->prev)
-        for (int i = 0; i < 2 && t->in[i] && t->towards_loss; i++) {
+        for (int i = 0; i < AE__INPUTS && t->in[i] && t->towards_loss; i++) {
             ae_tensor *in = t->in[i];
             in->towards_loss = 1;
             in->loss_uses++;
@@ -7746,7 +9462,7 @@ static void ae__place_all(ae_model *m)
             t->span[AE__INFER_VALUE] = t->in_place_of->span[AE__INFER_VALUE];
         } else if (t->loss < 0) {
             ae__span_of(m, t, AE__TRAIN_VALUE, m->first, m->last);
-            if (t->is_input)
+            if (t->is_input || t->kept == AE__KEPT_ALWAYS)
                 ae__span_of(m, t, AE__INFER_VALUE, m->first, m->last);
             else if (last->uses == 0)       // a result: all samples of it
                 ae__span_of(m, t, AE__INFER_VALUE, t->run_first, t->run_last);
@@ -7830,7 +9546,8 @@ static ae__plan ae__plan_of(const ae_model *m, int batch, ae_mode mode, int fork
     p.flags = ae__round_up(2 * (size_t)m->tensors, AE_ALIGN);
     p.rows = ae__round_up(ae__sat_mul(n, sizeof(size_t)), AE_ALIGN);
     p.statistics = mode == AE_TRAIN ? (m->param_floats - m->trained_floats) * sizeof(float) : 0;
-    p.bytes[AE_SEG_WORK] = ae__sat_add(ae__sat_add(p.scratch + p.whole, ae__sat_mul(2, p.parts)),
+    p.bytes[AE_SEG_WORK] = ae__sat_add(ae__sat_add(p.scratch + p.whole,
+                                                   ae__sat_mul(AE__INPUTS, p.parts)),
                                        ae__sat_add(p.rows, p.statistics + p.flags));
     for (int s = 0; s < AE_SEG_COUNT; s++)
         p.total = ae__sat_add(p.total, p.bytes[s]);
@@ -7848,11 +9565,11 @@ static void ae__divide(ae_model *m, const ae__plan *p, unsigned char *block)
     unsigned char *work = m->segment[AE_SEG_WORK] + p->scratch;
     m->whole = (float *)(void *)work;
     work += p->whole;
-    m->parts[0] = (float *)(void *)work;
-    m->parts[1] = (float *)(void *)(work + p->parts);
-    m->rows = (size_t *)(void *)(work + 2 * p->parts);
-    m->statistics = (float *)(void *)(work + 2 * p->parts + p->rows);
-    m->needed = work + 2 * p->parts + p->rows + p->statistics;
+    for (int i = 0; i < AE__INPUTS; i++, work += p->parts)
+        m->parts[i] = (float *)(void *)work;
+    m->rows = (size_t *)(void *)work;
+    m->statistics = (float *)(void *)(work + p->rows);
+    m->needed = work + p->rows + p->statistics;
     m->replaced = m->needed + m->tensors;
 }
 
@@ -7920,6 +9637,9 @@ static ae_status ae__plan_check(ae_model *m, int batch, ae_mode mode)
         return ae__report(m, AE_E_ARG, "the model is empty: begin with ae_input");
     if (batch < 1)
         return ae__report(m, AE_E_ARG, "batch %d: it must be at least 1", batch);
+    if (batch % m->repeat)
+        return ae__report(m, AE_E_ARG, "batch %d is not a multiple of iwae's k, %d", batch,
+                          m->repeat);
 #ifdef AE_NO_TRAIN
     if (mode == AE_TRAIN)
         return ae__report(m, AE_E_ARG, "AE_TRAIN: this program was compiled with AE_NO_TRAIN");
@@ -8107,7 +9827,7 @@ static void ae__need(ae_model *m, const ae_tensor *t, const ae_tensor *given)
 {
     m->needed[t->id] = 1;
     for (; t; t = t->prev)
-        for (int i = 0; i < 2 && m->needed[t->id] && t != given && t->in[i]; i++) {
+        for (int i = 0; i < AE__INPUTS && m->needed[t->id] && t != given && t->in[i]; i++) {
             m->needed[t->in[i]->id] = 1;
             if (t->in[i]->kept)         // the operation after it fills it
                 m->needed[t->in[i]->id + 1] = 1;
@@ -8502,17 +10222,18 @@ AE_API ae_status ae_forward(ae_model *m, int n)
 // written in place, later ones beside it and then added.
 static void ae__back(ae_model *m, const ae_tensor *t, int n, const float *dy)
 {
-    float *d[2] = {NULL, NULL};
-    int add[2] = {0, 0};
-    for (int i = 0; i < 2 && t->in[i]; i++) {
+    float *d[AE__INPUTS] = {NULL, NULL, NULL};
+    int add[AE__INPUTS] = {0, 0, 0};
+    for (int i = 0; i < AE__INPUTS && t->in[i]; i++) {
         const ae_tensor *in = t->in[i];
         if (in->has_grad) {
-            add[i] = in->last_loss_use != t || (i == 1 && in == t->in[0]);
+            add[i] = in->last_loss_use != t || (i > 0 && in == t->in[0])
+                     || (i > 1 && in == t->in[1]);
             d[i] = add[i] ? m->parts[i] : ae__gradient(m, in);
         }
     }
     t->op->backward(m, t, n, dy, d);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < AE__INPUTS; i++)
         if (add[i]) {
             float *sum = ae__gradient(m, t->in[i]);
             AE__OP(m, add_forward, (&m->exec, sum, sum, d[i], (size_t)n * ae__size(t->in[i])));
@@ -8527,7 +10248,8 @@ static void ae__backward(ae_model *m, float scale, double share)
         end = t->run_first->prev;
         int chunk = ae__chunk(m, t, 2, n);
         double part = t->reduction == AE_SUM ? 1.0 : share;
-        float dloss = (float)((double)scale * (double)t->term_weight * part);
+        double grown = t->warm_up > m->epoch_at ? (double)(m->epoch_at / t->warm_up) : 1.0;
+        float dloss = (float)((double)scale * (double)t->term_weight * grown * part);
         for (m->from = 0; m->from < n; m->from += chunk) {
             int count = chunk < n - m->from ? chunk : n - m->from;
             for (const ae_tensor *u = t; u != end; u = u->prev)
@@ -8547,6 +10269,7 @@ AE_API ae_status ae_backward(ae_model *m, float scale)
         return ae__report(m, AE_E_ARG, "ae_backward needs an ae_forward before it");
     if (!ae__finite(scale))
         return ae__report(m, AE_E_ARG, "ae_backward: the scale is not finite");
+    m->epoch_at = 3e38f;        // by hand, nobody counts epochs: ae_warm_up is over
     ae__backward(m, scale, 1.0);
     return AE_SUCCESS;
 }
@@ -8598,6 +10321,10 @@ static ae_status ae__update_params(ae_model *m, const ae_optim *o, float lr)
     ae__update u = ae__update_of(o, lr, ++state->steps);
     ae__optim_update(&m->exec, ae__segment(m, AE_SEG_PARAM), m->optim_states > 0 ? s : NULL,
                      m->optim_states > 1 ? s + n : NULL, g, &u, n);
+    for (const ae_param *p = m->first_param; p; p = p->next)
+        if (p->max_norm > 0.0f)
+            AE__OP(m, max_norm, (&m->exec, ae__weights(m, p), p->max_norm, p->shape[0],
+                                 (int)(p->count / (size_t)p->shape[0])));
     return AE_SUCCESS;
 }
 
@@ -9450,8 +11177,10 @@ static ae_status ae__data_check(ae_model *m, const ae_dataset *d, int labels)
     return AE_SUCCESS;
 }
 
-// Samples first ... first+n-1 of permutation `order` (0: none) into the inputs. All checked.
-static void ae__feed(ae_model *m, const ae_dataset *d, size_t first, int n, uint64_t order)
+// Samples first ... first+n-1 of permutation `order` (0: none) into the inputs, where each stands
+// `repeat` times in a row. All checked.
+static void ae__feed(ae_model *m, const ae_dataset *d, size_t first, int n, uint64_t order,
+                     size_t repeat)
 {
     float *x = ae__value(m, ae__first_input(m)), table[256];
     size_t features = ae__data_features(d);
@@ -9463,7 +11192,9 @@ static void ae__feed(ae_model *m, const ae_dataset *d, size_t first, int n, uint
     m->sample = 0;
     m->forward_n = 0;
     for (size_t i = 0; i < (size_t)n; i++) {
-        size_t sample = order ? (size_t)ae_random_permute(first + i, d->n, r) : first + i;
+        size_t sample = (first + i) / repeat;
+        if (order)
+            sample = (size_t)ae_random_permute(sample, d->n, r);
         size_t row = ae__data_row(d, sample);
         ae__data_values(x + i * features, d, table, row * features, features);
         m->rows[i] = row;
@@ -9481,7 +11212,7 @@ AE_API ae_status ae_feed(ae_model *m, const ae_dataset *d, size_t first, int n, 
     if (first >= d->n || (size_t)n > d->n - first)
         return ae__report(m, AE_E_ARG, "samples %z to %z of a dataset of %z", first,
                           first + (size_t)n - 1, d->n);
-    ae__feed(m, d, first, n, order);
+    ae__feed(m, d, first, n, order, 1);
     return AE_SUCCESS;
 }
 
@@ -9496,7 +11227,7 @@ AE_API ae_status ae_predict_dataset(ae_model *m, const ae_tensor *t, float *out,
         return ae__report(m, AE_E_ARG, "%s is a loss: use ae_evaluate", t->name);
     for (size_t done = 0; done < d->n;) {
         size_t n = ae__min((size_t)m->batch, d->n - done);
-        ae__feed(m, d, done, (int)n, 0);
+        ae__feed(m, d, done, (int)n, 0, 1);
         m->sample = done;
         status = ae_run(m, t, (int)n);
         if (status)
@@ -9507,7 +11238,141 @@ AE_API ae_status ae_predict_dataset(ae_model *m, const ae_tensor *t, float *out,
     return AE_SUCCESS;
 }
 
+// ---- work with codes
+
+#define AE__STREAM_CODES 0x434f4445u    /* a stream of its own */
+
+AE_API ae_status ae_sample(ae_model *m, const ae_tensor *z, const ae_tensor *y, float *out,
+                           size_t n, uint64_t draw)
+{
+    ae_status status = ae__begin(m, 1);
+    if (status || (status = ae__owned(m, z)) != AE_SUCCESS
+        || (status = ae__owned(m, y)) != AE_SUCCESS)
+        return status;
+    const size_t size = ae__size(z), mark = ae_arena_used(m->arena);
+    float *codes = (float *)ae_alloc(m->arena, (size_t)m->batch * size * sizeof(float));
+    ae_random r;
+    r.seed = m->seed;
+    r.step = draw;
+    r.stream = AE__STREAM_CODES;
+    if (codes == NULL)
+        return ae__report(m, AE_E_MEMORY, "ae_sample: a batch of codes needs %z bytes, %z are left",
+                          (size_t)m->batch * size * sizeof(float), ae_arena_left(m->arena));
+    for (size_t done = 0; done < n && status == AE_SUCCESS;) {
+        const size_t count = ae__min((size_t)m->batch, n - done);
+        ae_random_normal(codes, count * size, done * size, r);
+        status = ae_predict_from(m, z, y, out + done * ae__size(y), codes, count);
+        done += count;
+    }
+    ae_arena_rewind(m->arena, mark);
+    return status;
+}
+
+AE_API void ae_interpolate(float *out, const float *a, const float *b, int steps, int F,
+                           int spherical)
+{
+    double aa = 0, bb = 0, ab = 0;
+    for (int j = 0; j < F; j++) {
+        aa += (double)a[j] * (double)a[j];
+        bb += (double)b[j] * (double)b[j];
+        ab += (double)a[j] * (double)b[j];
+    }
+    const double cosine = ab / sqrt(aa * bb);       // not below 1 without an angle between them
+    const double angle = spherical && fabs(cosine) < 0.9999 ? acos(cosine) : 0.0;
+    for (int i = 0; i < steps; i++, out += F) {
+        const double t = steps > 1 ? (double)i / (steps - 1) : 0.0;
+        const double u = angle > 0.0 ? sin((1.0 - t) * angle) / sin(angle) : 1.0 - t;
+        const double v = angle > 0.0 ? sin(t * angle) / sin(angle) : t;
+        for (int j = 0; j < F; j++)
+            out[j] = (float)(u * (double)a[j] + v * (double)b[j]);
+    }
+}
+
+AE_API void ae_latent_grid(float *out, int side, float range, int F)
+{
+    for (int i = 0; i < side; i++)
+        for (int j = 0; j < side; j++, out += F) {
+            const float step = side > 1 ? 2.0f * range / (float)(side - 1) : 0.0f;
+            memset(out, 0, (size_t)F * sizeof *out);
+            out[0] = side > 1 ? -range + (float)j * step : 0.0f;
+            if (F > 1) out[1] = side > 1 ? range - (float)i * step : 0.0f;
+        }
+}
+
+AE_API ae_status ae_active_units(ae_model *m, const ae_tensor *mu, const ae_dataset *d,
+                                 int *active)
+{
+    ae_status status = ae__begin(m, 1);
+    if (status || (status = ae__owned(m, mu)) != AE_SUCCESS
+        || (status = ae__data_check(m, d, 0)) != AE_SUCCESS)
+        return status;
+    if (mu->loss >= 0)
+        return ae__report(m, AE_E_ARG, "ae_active_units: %s is a loss", mu->name);
+    const size_t size = ae__size(mu), mark = ae_arena_used(m->arena);
+    double *mean = (double *)ae_alloc(m->arena, 2 * size * sizeof(double)), *square = mean + size;
+    if (mean == NULL)
+        return ae__report(m, AE_E_MEMORY, "ae_active_units needs %z bytes, %z are left",
+                          2 * size * sizeof(double), ae_arena_left(m->arena));
+    *active = 0;
+    for (size_t done = 0, seen = 0; done < d->n && status == AE_SUCCESS;) {
+        const size_t n = ae__min((size_t)m->batch, d->n - done);
+        ae__feed(m, d, done, (int)n, 0, 1);
+        status = ae_run(m, mu, (int)n);
+        for (size_t i = 0; i < n * size && status == AE_SUCCESS; i++) {     // Welford 1962
+            const double x = (double)ae__value(m, mu)[i], off = x - mean[i % size];
+            seen += i % size == 0;
+            mean[i % size] += off / (double)seen;
+            square[i % size] += off * (x - mean[i % size]);
+        }
+        done += n;
+    }
+    for (size_t j = 0; j < size && status == AE_SUCCESS; j++)
+        *active += square[j] / (double)d->n > 0.01;
+    ae_arena_rewind(m->arena, mark);
+    if (status == AE_SUCCESS && *active == 0)
+        return ae__report(m, AE_W_COLLAPSED, "%s: none of its %z units varies over the data: the "
+                          "code tells nothing; lower beta, or use ae_warm_up or free bits",
+                          mu->name, size);
+    return status;
+}
+
+AE_API const int32_t *ae_vq_index(ae_model *m, const ae_tensor *q)
+{
+    if (ae__begin(m, 1) || ae__owned(m, q))
+        return NULL;
+    if (q->op != &ae__op_vq) {
+        ae__report(m, AE_E_ARG, "ae_vq_index: %s is not from ae_vq", q->name);
+        return NULL;
+    }
+    return ae__index(m, q);
+}
+
+AE_API int ae_vq_usage(ae_model *m, const ae_tensor *q, double *perplexity)
+{
+    if (ae_vq_index(m, q) == NULL)
+        return 0;
+    const float *count = ae__weights(m, q->running[0]);
+    double total = 0, entropy = 0;
+    int used = 0;
+    for (int k = 0; k < q->vq.codes; k++)
+        total += (double)count[k];
+    for (int k = 0; k < q->vq.codes && total > 0.0; k++) {
+        const double p = (double)count[k] / total;
+        used += p > 0.01 / q->vq.codes;
+        entropy -= p > 0.0 ? p * log(p) : 0.0;
+    }
+    if (perplexity)
+        *perplexity = exp(entropy);
+    return used;
+}
+
 #ifndef AE_NO_TRAIN
+// How many samples of d an epoch has, with those that are fed again.
+static size_t ae__fed(const ae_model *m, const ae_dataset *d)
+{
+    return d->n * (size_t)m->repeat;
+}
+
 // Adds the losses of n samples to the sums in ae__eval_sums.
 static void ae__sum_losses(ae_model *m, int n)
 {
@@ -9534,7 +11399,8 @@ static ae_status ae__gather_gradient(ae_model *m, const ae_dataset *d, size_t sa
     memset(ae__eval_sums(m), 0, (size_t)m->losses * sizeof(double));
     for (size_t done = 0; done < samples;) {
         int n = (int)ae__min((size_t)batch, samples - done);
-        ae__feed(m, d, (size_t)s->cursor + done, n, d->keep_order ? 0 : s->epoch + 1);
+        ae__feed(m, d, (size_t)s->cursor + done, n, d->keep_order ? 0 : s->epoch + 1,
+                 (size_t)m->repeat);
         m->sample = done;
         ae_status status = ae__forward(m, n);
         if (status)
@@ -9553,10 +11419,11 @@ static ae_status ae__step_on(ae_model *m, const ae_dataset *d, const ae_optim *o
 {
     ae__state *s = ae__state_of(m);
     double *sums = ae__loss_sums(m);
-    if (s->cursor >= d->n)      // another dataset than last time
+    const size_t all = ae__fed(m, d);
+    if (s->cursor >= all)       // another dataset than last time
         s->cursor = 0;
-    size_t samples = ae__min(ae__sat_mul((size_t)batch, (size_t)batches),
-                             d->n - (size_t)s->cursor);
+    size_t samples = ae__min(ae__sat_mul((size_t)batch, (size_t)batches), all - (size_t)s->cursor);
+    m->epoch_at = (float)s->epoch + (float)s->cursor / (float)all;
     ae__statistics(m, 0);
     ae_status status = ae__gather_gradient(m, d, samples, batch);
     if (status == AE_SUCCESS)
@@ -9574,7 +11441,7 @@ static ae_status ae__step_on(ae_model *m, const ae_dataset *d, const ae_optim *o
     s->seen += samples;
     ae__set_means(m, sums, s->seen);
     s->cursor += samples;
-    if (s->cursor == d->n) {
+    if (s->cursor == all) {
         s->cursor = 0;
         s->epoch++;
     }
@@ -9612,9 +11479,10 @@ AE_API ae_status ae_evaluate(ae_model *m, const ae_dataset *d, float *loss)
     if (status || (status = ae__data_check(m, d, 1)) != AE_SUCCESS)
         return status;
     memset(ae__eval_sums(m), 0, (size_t)m->losses * sizeof(double));
-    for (size_t done = 0; done < d->n;) {
-        int n = (int)ae__min((size_t)m->batch, d->n - done);
-        ae__feed(m, d, done, n, 0);
+    const size_t all = ae__fed(m, d);
+    for (size_t done = 0; done < all;) {
+        int n = (int)ae__min((size_t)m->batch, all - done);
+        ae__feed(m, d, done, n, 0, (size_t)m->repeat);
         m->sample = done;
         status = ae__losses(m, n, 0);
         if (status)
@@ -9622,10 +11490,89 @@ AE_API ae_status ae_evaluate(ae_model *m, const ae_dataset *d, float *loss)
         ae__sum_losses(m, n);
         done += (size_t)n;
     }
-    ae__set_means(m, ae__eval_sums(m), d->n);
+    ae__set_means(m, ae__eval_sums(m), all);
     if (loss)
         *loss = ae_mean_loss(m, NULL);
     return AE_SUCCESS;
+}
+
+// ln p(x) of sample `at` of d by k draws of z, in batches; codes (batch,F), normal (2,F).
+static ae_status ae__score_sample(ae_model *m, const ae_tensor *z, const ae_tensor *px,
+                                  const ae_dataset *d, size_t at, int k, float *codes,
+                                  double *score)
+{
+    const size_t size = ae__size(z);
+    float *mu = codes + (size_t)m->batch * size, *logvar = mu + size;
+    double top = 0, sum = 0;    // of the weights: e^top sum
+    ae_random r;
+    r.seed = m->seed;
+    r.step = (uint64_t)at;
+    r.stream = AE__STREAM_CODES + 1;
+    for (int part = 0; part < 2; part++) {
+        const ae_tensor *t = part ? z->in[2] : z->in[0];
+        ae__feed(m, d, at * (size_t)m->batch, 1, 0, (size_t)m->batch);
+        ae_status status = ae_run(m, t, 1);
+        if (status)
+            return status;
+        memcpy(part ? logvar : mu, ae__value(m, t), size * sizeof(float));
+    }
+    for (int done = 0; done < k;) {
+        const int n = k - done < m->batch ? k - done : m->batch;
+        for (size_t i = 0; i < (size_t)n; i++)
+            ae_gaussian_sample_forward(&m->exec, codes + i * size, NULL, mu, logvar,
+                                       ((size_t)done + i) * size, r, size);
+        ae__feed(m, d, at * (size_t)m->batch, n, 0, (size_t)m->batch);
+        ae_status status = ae_run_from(m, z, codes, px, n);
+        if (status)
+            return status;
+        for (int i = 0; i < n; i++) {
+            float pz, qz;
+            ae_log_normal_forward(&m->exec, &pz, codes + (size_t)i * size, NULL, NULL, 1,
+                                  (int)size);
+            ae_log_normal_forward(&m->exec, &qz, codes + (size_t)i * size, mu, logvar, 1,
+                                  (int)size);
+            const double w = (double)ae__value(m, px)[i] + (double)pz - (double)qz;
+            if (done + i == 0 || w > top) {
+                sum = done + i == 0 ? 1.0 : sum * exp(top - w) + 1.0;
+                top = w;
+            } else
+                sum += exp(w - top);
+        }
+        done += n;
+    }
+    *score = top + log(sum / k);
+    return AE_SUCCESS;
+}
+
+AE_API ae_status ae_iwae_score(ae_model *m, const ae_tensor *z, const ae_tensor *px,
+                               const ae_dataset *d, int k, float *scores, double *mean)
+{
+    ae_status status = ae__begin(m, 1);
+    if (status || (status = ae__owned(m, z)) != AE_SUCCESS
+        || (status = ae__owned(m, px)) != AE_SUCCESS
+        || (status = ae__data_check(m, d, 1)) != AE_SUCCESS)
+        return status;
+    if (k < 1 || z->op != &ae__op_gaussian_sample || ae__size(px) != 1 || px->loss >= 0)
+        return ae__report(m, AE_E_ARG, "ae_iwae_score: k is %d, at least 1; %s must be from "
+                          "ae_gaussian_sample, and %s one number a sample", k, z->name, px->name);
+    const size_t mark = ae_arena_used(m->arena);
+    const size_t bytes = ((size_t)m->batch + 2) * ae__size(z) * sizeof(float);
+    float *codes = (float *)ae_alloc(m->arena, bytes);
+    double sum = 0;
+    if (codes == NULL)
+        return ae__report(m, AE_E_MEMORY, "ae_iwae_score needs %z bytes, %z are left", bytes,
+                          ae_arena_left(m->arena));
+    for (size_t i = 0; i < d->n && status == AE_SUCCESS; i++) {
+        double score = 0;
+        status = ae__score_sample(m, z, px, d, i, k, codes, &score);
+        if (scores)
+            scores[i] = (float)score;
+        sum += score;
+    }
+    if (mean && status == AE_SUCCESS)
+        *mean = sum / (double)d->n;
+    ae_arena_rewind(m->arena, mark);
+    return status;
 }
 
 /* What ae_fit knows while it runs. */
@@ -9650,7 +11597,7 @@ static ae_status ae__fit_epoch(ae__fit *f, int *stop)
 {
     ae_model *m = f->m;
     const ae__state *s = ae__state_of(m);
-    size_t n = f->train->n, batch = (size_t)f->options.batch;
+    size_t n = ae__fed(m, f->train), batch = (size_t)f->options.batch;
     uint64_t epoch = s->epoch;
     f->progress.batches = (n + batch - 1) / batch;
     f->progress.improved = 0;
@@ -9727,6 +11674,9 @@ static ae_status ae__fit_check(ae_model *m, const ae_dataset *d, const ae_optim 
         return ae__report(m, AE_E_ARG, "ae_fit: epochs %d, patience %d, accumulate %d, batch %d: "
                           "none may be negative, and the model was built for batches up to %d",
                           p->epochs, p->patience, p->accumulate, p->batch, m->batch);
+    if (p->batch % m->repeat)
+        return ae__report(m, AE_E_ARG, "ae_fit: batch %d is not a multiple of iwae's k, %d",
+                          p->batch, m->repeat);
     if (ae__bad_number(p->validation) || p->validation >= 1.0f)
         return ae__report(m, AE_E_ARG, "ae_fit: a validation share of %g: from 0 to below 1",
                           (double)p->validation);
@@ -10479,6 +12429,10 @@ AE_API ae_status ae_png_write(ae_arena *arena, const char *path, ae_image img)
 
 #endif
 
+#ifdef AE__LESS_OPTIMIZED
+#undef AE__LESS_OPTIMIZED
+#pragma GCC pop_options
+#endif
 #ifdef __FAST_MATH__
 #if defined(__clang__)
 #pragma float_control(pop)

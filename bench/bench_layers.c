@@ -6,6 +6,7 @@
 
    make bench, or: cc -O2 -I. -o bench_layers bench/bench_layers.c -lm -ldl                      */
 #define _POSIX_C_SOURCE 200809L
+#define AE_SCALAR           /* --isa scalar */
 #define AE_IMPLEMENTATION
 #include "ae.h"
 #include "bench.h"

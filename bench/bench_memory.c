@@ -5,6 +5,7 @@
 
    make bench, or: cc -O2 -I. -o bench_memory bench/bench_memory.c -lm                           */
 #define _POSIX_C_SOURCE 200809L
+#define AE_SCALAR           /* --isa scalar */
 #define AE_IMPLEMENTATION
 #include "ae.h"
 #include "bench.h"

@@ -7,6 +7,7 @@
 
    make bench, or: cc -O2 -I. -o bench_products bench/bench_products.c -lm -ldl                  */
 #define _POSIX_C_SOURCE 200809L
+#define AE_SCALAR           /* --isa scalar */
 #define AE_IMPLEMENTATION
 #include "ae.h"
 #include "bench.h"

@@ -8,6 +8,7 @@
 
    make bench, or: cc -O2 -fopenmp -I. -o bench_train bench/bench_train.c -lm -ldl               */
 #define _POSIX_C_SOURCE 200809L
+#define AE_SCALAR           /* --isa scalar */
 #define AE_IMPLEMENTATION
 #include "ae.h"
 #include "bench.h"

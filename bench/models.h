@@ -43,6 +43,18 @@ static inline ae_tensor *denoise(ae_tensor *x)
     return learn(ae_sigmoid(ae_linear(d, PIXELS)), x, 1);
 }
 
+// The variational one: what is minimised is the negative bound in nats.
+static inline ae_tensor *vae(ae_tensor *x)
+{
+    ae_tensor *h = ae_relu(ae_linear(ae_relu(ae_linear(x, 512)), 256));
+    ae_tensor *mu = ae_linear(h, 64), *logvar = ae_linear(h, 64);
+    ae_tensor *z = ae_gaussian_sample(mu, logvar);
+    ae_tensor *y = ae_linear(ae_relu(ae_linear(ae_relu(ae_linear(z, 256)), 512)), PIXELS);
+    ae_minimize(ae_bce_logits(y, x, AE_BATCH_MEAN));
+    ae_minimize(ae_kl_normal(mu, logvar, 0, AE_BATCH_MEAN));
+    return ae_sigmoid(y);
+}
+
 typedef struct model {
     const char *name;
     ae_tensor *(*build)(ae_tensor *x);
@@ -58,7 +70,8 @@ static const model models[] = {
     {"features", features, 256, 1e-2f, 2 * (784 * 256 + 256 * 128 + 128 * 100), 784 * 256, NULL},
     {"conv", conv, 64, 1e-3f,
      16 * 9 * 784 + 32 * 16 * 9 * 196 + 32 * 16 * 4 * 49 + 16 * 4 * 196, 16 * 9 * 784, ">= 40"},
-    {"denoise", denoise, 64, 1e-3f, 2 * (784 * 128 + 128 * 64), 784 * 128, NULL}
+    {"denoise", denoise, 64, 1e-3f, 2 * (784 * 128 + 128 * 64), 784 * 128, NULL},
+    {"vae", vae, 128, 1e-3f, 2 * (784 * 512 + 512 * 256) + 3 * 256 * 64, 784 * 512, NULL}
 };
 enum { MODELS = sizeof models / sizeof models[0] };
 

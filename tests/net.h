@@ -22,10 +22,11 @@
 #endif
 
 typedef enum net_op {
-    NET_INPUT, NET_LABELS, NET_LINEAR, NET_ACT, NET_SOFTMAX, NET_ADD, NET_CONCAT, NET_RESHAPE
+    NET_INPUT, NET_LABELS, NET_LINEAR, NET_ACT, NET_SOFTMAX, NET_ADD, NET_CONCAT, NET_RESHAPE,
+    NET_TIED, NET_TOP_K, NET_DENSITY
 } net_op;
 
-enum { NET_NODES = 48, NET_SIZE = 64, NET_BATCH = 6, NET_TERMS = 8, NET_CROSS_ENTROPY = 100 };
+enum { NET_NODES = 72, NET_SIZE = 64, NET_BATCH = 6, NET_TERMS = 8, NET_CROSS_ENTROPY = 100 };
 
 typedef struct net_node {
     int a, b;                   // inputs, -1: none
@@ -132,6 +133,25 @@ NET_FN int net_reshape(net *g, int a, int c, int h, int w)
     return net_node_of(g, NET_RESHAPE, ae_reshape(g->node[a].t, c, h, w), a, -1);
 }
 
+/* The transpose of a linear node. */
+NET_FN int net_tied(net *g, int a, int of)
+{
+    return net_node_of(g, NET_TIED, ae_tied(g->node[a].t, g->node[of].t), a, -1);
+}
+
+/* The largest half of a. */
+NET_FN int net_top_k(net *g, int a)
+{
+    return net_node_of(g, NET_TOP_K, ae_top_k(g->node[a].t, (int)(net_size(g, a) + 1) / 2), a, -1);
+}
+
+/* ln N(a; b, e^b): three inputs, of which two are the same. */
+NET_FN int net_density(net *g, int a, int b)
+{
+    ae_tensor *t = ae_log_normal(g->node[a].t, g->node[b].t, g->node[b].t);
+    return net_node_of(g, NET_DENSITY, t, a, b);
+}
+
 /* weight 0: only monitored. */
 NET_FN int net_loss(net *g, int kind, int y, int t, ae_reduction reduction, float weight)
 {
@@ -199,6 +219,14 @@ NET_FN const double *net_value(const net *g, int i)
     return net_values[i];
 }
 
+/* Whether a[i] is among the largest half of a (n). */
+NET_FN int net_is_top(const double *a, size_t n, size_t i)
+{
+    size_t before = 0;
+    for (size_t j = 0; j < n; j++) before += a[j] > a[i] || (j < i && !(a[j] < a[i]));
+    return before < (n + 1) / 2;
+}
+
 /* Node i of sample s. */
 NET_FN void net_eval_node(net *g, int i, int s)
 {
@@ -222,6 +250,16 @@ NET_FN void net_eval_node(net *g, int i, int s)
         case NET_ADD: y[j] = a[j] + b[j]; break;
         case NET_CONCAT: y[j] = j < in ? a[j] : b[j - in]; break;
         case NET_RESHAPE: y[j] = a[j]; break;
+        case NET_TIED:
+            y[j] = (double)bias[j];
+            for (size_t l = 0; l < in; l++) y[j] += (double)w[l * size + j] * a[l];
+            break;
+        case NET_TOP_K: y[j] = net_is_top(a, in, j) ? a[j] : 0; break;
+        case NET_DENSITY:
+            for (size_t l = 0; l < in; l++)
+                sum += b[l] + (a[l] - b[l]) * (a[l] - b[l]) * exp(-b[l]) + 1.8378770664093453;
+            y[j] = -0.5 * sum;
+            break;
         case NET_LABELS: default: break;
         }
     for (size_t j = 0; j < size && k->op == NET_SOFTMAX; j++) y[j] /= sum;
@@ -310,6 +348,17 @@ NET_FN int net_like(const net *g, net_dice *d, int a, int only_plane)
     return a;
 }
 
+/* A linear node whose values are as many as a's, or -1. */
+NET_FN int net_linear_like(const net *g, net_dice *d, int a)
+{
+    int start = net_roll(d, g->count);
+    for (int k = 0; k < g->count; k++) {
+        int i = (start + k) % g->count;
+        if (g->node[i].op == NET_LINEAR && net_size(g, i) == net_size(g, a)) return i;
+    }
+    return -1;
+}
+
 /* One more node from random others. */
 NET_FN void net_random_node(net *g, net_dice *d, int smooth)
 {
@@ -319,7 +368,7 @@ NET_FN void net_random_node(net *g, net_dice *d, int smooth)
     };
     int a = net_roll(d, 2) ? g->count - 1 : net_roll(d, g->count), b;
     const net_node *k = &g->node[a];
-    switch (net_roll(d, 12)) {
+    switch (net_roll(d, 15)) {
     case 0: case 1: case 2: net_linear(g, a, 1 + net_roll(d, 7)); break;
     case 3: net_linear_no_bias(g, a, 1 + net_roll(d, 7)); break;
     case 4: case 5: case 6: net_act(g, a, acts[net_roll(d, smooth ? 7 : 10)]); break;
@@ -330,6 +379,15 @@ NET_FN void net_random_node(net *g, net_dice *d, int smooth)
         else net_linear(g, a, 3);
         break;
     case 10: net_reshape(g, a, k->w, k->c, k->h); break;
+    case 11:
+        if ((b = net_linear_like(g, d, a)) >= 0) net_tied(g, a, b);
+        else net_linear(g, a, 4);
+        break;
+    case 12: net_top_k(g, smooth ? net_softmax(g, 0) : a); break;   // of the input: no kink
+    case 13:
+        a = net_act(g, a, AE_ACT_TANH);
+        net_density(g, a, net_act(g, net_like(g, d, a, 0), AE_ACT_SIGMOID));
+        break;
     default: net_softmax(g, a); break;
     }
 }

@@ -96,6 +96,17 @@ TEST_NORETURN void test_leave(void);
    It ends with the test. */
 void test_context(const char *format, ...) TEST_PRINTF(1, 2);
 
+/* --- accuracy ------------------------------------------------------------- */
+
+/* Computes f at n places x: y as the library has it, want in double, and how many units in the last
+   place of want may lie between them. */
+typedef void test_curve(void *arg, const float *x, float *y, double *want, double *allowed,
+                        size_t n);
+/* Tries many floats in low ... high, with --exhaustive all of them. Results below the normal
+   floats, times 1 + |x|, may be 0. */
+#define CHECK_ACCURACY(f, arg, low, high) test_accuracy(f, arg, low, high, __FILE__, __LINE__)
+void test_accuracy(test_curve *f, void *arg, float low, float high, const char *file, int line);
+
 /* --- gradients ------------------------------------------------------------ */
 
 /* Something that depends on floats which arg points to; summed in double. */

@@ -111,6 +111,28 @@ TEST(activation_formulas)
         }
 }
 
+/* The accuracy which ae.h promises for every float. */
+static void act_curve(void *arg, const float *x, float *y, double *want, double *allowed, size_t n)
+{
+    const act_case *c = (const act_case *)arg;
+    ae_activation_forward(test_exec(), y, x, c->act, c->a, n);
+    for (size_t i = 0; i < n; i++) {
+        double v = (double)x[i], tail = v < 0 ? v * v : 0;
+        want[i] = act_value(c->act, (double)c->a, v);
+        allowed[i] = c->act == AE_ACT_GELU ? 8 + tail / 2 :
+                     c->act == AE_ACT_GELU_TANH ? 8 + 2.5 * tail : 3;
+    }
+}
+
+TEST(activation_accuracy)
+{
+    for (int k = 0; k < ACTS; k++) {
+        act_case c = acts[k];
+        test_context("%s, %s", c.key, ae_exec_name(test_exec()));
+        if (c.a == 0 || c.a == 1) CHECK_ACCURACY(act_curve, &c, -3.4028234e38f, 3.4028234e38f);
+    }
+}
+
 TEST(activation_golden)
 {
     const test_record *x = golden("activation", "x"), *dy = golden("activation", "dy");
@@ -493,6 +515,7 @@ TEST(add_and_concat_gradient)
 
 TEST_LIST(activation) {
     CASE(activation_formulas),
+    CASE(activation_accuracy),
     CASE(activation_golden),
     CASE(activation_gradient),
     CASE(activation_in_place),

@@ -231,7 +231,17 @@ static const struct { int B, C, H, W, O; ae_conv g; } corners[] = {
     { 1, 1, 3, 3, 2, { 3, 3, 1, 1, 9, 9, 1, 1, 0, 0, 1, 0 } },          // mostly padding
     { 2, 40, 5, 5, 35, { 3, 3, 1, 1, 1, 1, 1, 1, 0, 0, 1, 0 } },        // K beyond AE__GEMM_K
     { 1, 2, 23, 29, 3, { 3, 3, 1, 1, 1, 1, 1, 1, 0, 0, 1, 0 } },        // several strips
-    { 1, 2, 23, 29, 3, { 3, 3, 1, 1, 0, 0, 1, 1, 0, 0, 1, 0 } }
+    { 1, 2, 23, 29, 3, { 3, 3, 1, 1, 0, 0, 1, 1, 0, 0, 1, 0 } },
+    { 3, 1, 9, 18, 33, { 3, 3, 1, 1, 1, 1, 1, 1, 0, 0, 1, 0 } },        // one more than two vectors
+    { 2, 17, 7, 33, 1, { 3, 3, 1, 1, 1, 1, 1, 1, 0, 0, 1, 0 } },        // one channel, wide tiles
+    { 2, 35, 6, 19, 17, { 4, 4, 1, 1, 2, 1, 1, 1, 0, 0, 1, 0 } },       // K beyond AE__CONV_K
+    { 2, 3, 8, 70, 16, { 3, 3, 2, 2, 1, 1, 1, 1, 1, 1, 1, 0 } },        // two apart, many vectors
+    { 2, 48, 9, 66, 2, { 4, 4, 2, 2, 1, 1, 1, 1, 0, 0, 1, 0 } },        // and in several blocks
+    { 3, 4, 6, 9, 6, { 2, 3, 2, 3, 0, 0, 1, 1, 0, 0, 2, 0 } },          // side by side, in groups
+    { 2, 3, 5, 7, 2, { 2, 2, 2, 2, 0, 0, 1, 1, 0, 0, 1, 0 } },          // the last line left over
+    { 40, 2, 2, 2, 5, { 3, 3, 1, 1, 1, 1, 1, 1, 0, 0, 1, 0 } },         // many small pictures
+    { 1, 3, 90, 70, 20, { 3, 3, 1, 1, 1, 1, 1, 1, 0, 0, 1, 0 } },       // several patches
+    { 1, 2, 12, 13, 3, { 3, 3, 2, 3, 4, 5, 4, 5, 0, 0, 1, 0 } }         // taps with their own lines
 };
 enum { CORNERS = sizeof corners / sizeof corners[0], RANDOM = 240 };
 

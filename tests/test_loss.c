@@ -259,6 +259,40 @@ TEST(loss_bce_range)
 }
 
 /* ln of the smallest probabilities, below the normal floats, until it stops at -100. */
+/* One term a call: ln y, ln(1 - y), ln(1 + e^y), by the target 1 or 0. */
+typedef struct log_case {
+    ae_loss_kind kind;
+    float t;
+    const char *name;
+} log_case;
+
+static void log_curve(void *arg, const float *x, float *y, double *want, double *allowed, size_t n)
+{
+    const log_case *c = (const log_case *)arg;
+    for (size_t i = 0; i < n; i++) {
+        double v = (double)x[i];
+        ae_loss_forward(test_exec(), y + i, x + i, &c->t, c->kind, 0, AE_SUM, 1, 1);
+        if (c->kind == AE_LOSS_BCE_LOGITS) want[i] = (v > 0 ? v : 0) + log1p(exp(-fabs(v)));
+        else want[i] = -fmax(-100, c->t > 0 ? log(v) : log1p(-v));
+        allowed[i] = 3;
+    }
+}
+
+TEST(loss_accuracy)
+{
+    static const log_case cases[] = { { AE_LOSS_BCE, 1, "ln y" }, { AE_LOSS_BCE, 0, "ln(1 - y)" },
+                                      { AE_LOSS_BCE_LOGITS, 0, "ln(1 + e^y)" } };
+    for (int k = 0; k < 3; k++) {
+        log_case c = cases[k];
+        float low = k < 2 ? 0.0f : -3.4028234e38f, high = k < 2 ? 1.0f : 3.4028234e38f;
+#ifdef __FAST_MATH__
+        if (k == 0) low = 1.2e-38f;     // the compiler's start-up code makes smaller numbers 0
+#endif
+        test_context("%s, %s", c.name, ae_exec_name(test_exec()));
+        CHECK_ACCURACY(log_curve, &c, low, high);
+    }
+}
+
 TEST(loss_bce_tiny)
 {
 #ifdef __FAST_MATH__
@@ -465,6 +499,7 @@ TEST_LIST(loss) {
     CASE(loss_gradient),
     CASE(loss_backward_null),
     CASE(loss_bce_range),
+    CASE(loss_accuracy),
     CASE(loss_bce_tiny),
     CASE(loss_long_sum),
     CASE(loss_same_bits_for_any_threads),

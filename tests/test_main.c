@@ -7,6 +7,7 @@
          --exact                             no guards behind buffers (for valgrind; the default
                                              with the address sanitizer)
          --list   -v                         names only; each name and time
+         --exhaustive                        accuracy: every float there is (minutes a function)
 
    Run it from the repository root. The exit status is 0 when tests ran and all passed. */
 #include <stddef.h>
@@ -14,6 +15,9 @@ void *test_malloc(size_t bytes);
 void test_free(void *p);
 #define AE_MALLOC(bytes) test_malloc(bytes)
 #define AE_FREE(p) test_free(p)
+#ifndef AE_SCALAR
+#define AE_SCALAR           /* --isa scalar */
+#endif
 #define AE_IMPLEMENTATION
 #include "test.h"
 #include <locale.h>
@@ -26,7 +30,7 @@ void test_free(void *p);
 #define TEST_FILES(X) \
     X(arena) X(rng) X(linear) X(activation) X(loss) X(optim) X(model) X(golden_training) X(train) \
     X(data) X(image) X(conv) X(pool) X(norm) X(noise) \
-    X(image_model) X(small)
+    X(image_model) X(latent) X(penalty) X(family) X(small)
 #endif
 
 #define TEST_EXTERN(name) extern const test_case tests_##name[];
@@ -42,6 +46,7 @@ static const char *running;
 static char context[200];
 static jmp_buf leave;
 static int verbose;
+static int exhaustive;
 
 /* Counts a check; 1 when a failure is to be described. */
 static int failed(int ok, const char *file, int line)
@@ -68,6 +73,46 @@ static int within(double d, double tol)
     uint64_t bits;
     memcpy(&bits, &d, sizeof bits);
     return (bits & 0x7ff0000000000000u) != 0x7ff0000000000000u && fabs(d) <= tol;
+}
+
+// The place of the last bit of a float near x, below the normal floats 2^-149.
+static double last_place(double x)
+{
+    int exponent = -125;
+    if (fabs(x) >= 1.17549435e-38) frexp(x, &exponent);
+    return ldexp(1, exponent - 24);
+}
+
+void test_accuracy(test_curve *f, void *arg, float low, float high, const char *file, int line)
+{
+    enum { N = 4096 };
+    const uint32_t step = exhaustive ? 1 : 2003;        // a prime: all last bits come
+    float x[N], y[N];
+    double want[N], allowed[N], worst = 0, excess = 0, worst_x = 0, excess_x = 0;
+    for (uint64_t bits = 0; bits < (uint64_t)1 << 32;) {
+        size_t n = 0;
+        for (; n < N && bits < (uint64_t)1 << 32; bits += step) {
+            uint32_t u = (uint32_t)bits;
+            memcpy(&x[n], &u, sizeof u);
+            n += test_is_finite(x[n]) && x[n] >= low && x[n] <= high;
+        }
+        f(arg, x, y, want, allowed, n);
+        for (size_t i = 0; i < n; i++) {
+            double unit = last_place(want[i]), off = fabs((double)y[i] - want[i]);
+            if (!within(off, 1e300)) off = 1e300;       // NaN
+            if (within(off, 1.2e-38 * (1 + fabs((double)x[i])))) continue;
+            if (!(off / unit <= worst)) worst = off / unit, worst_x = (double)x[i];
+            if (!(off / unit <= excess * allowed[i])) {
+                excess = off / unit / allowed[i];
+                excess_x = (double)x[i];
+            }
+        }
+    }
+    if (exhaustive)
+        printf("%s %s: at most %.3f units in the last place, at %.9g\n", running, context, worst,
+               worst_x);
+    if (failed(excess <= 1, file, line))
+        printf("%.3f times what is allowed at %.9g\n", excess, excess_x);
 }
 
 int test_close(double got, double want, double tol, const char *file, int line, const char *text)
@@ -667,7 +712,7 @@ static int wanted(const char *name, char **words, int count)
 static int usage(const char *what)
 {
     fprintf(stderr, "test: %s\nusage: test [--isa NAME] [--threads N] [--golden DIR] [--tmp DIR] "
-                    "[--exact] [--list] [-v] [name ...]\n", what);
+                    "[--exact] [--list] [-v] [--exhaustive] [name ...]\n", what);
     return 2;
 }
 
@@ -681,6 +726,7 @@ int main(int argc, char **argv)
         if (!strcmp(a, "-v")) verbose = 1;
         else if (!strcmp(a, "--exact")) exact = 1;
         else if (!strcmp(a, "--list")) list = 1;
+        else if (!strcmp(a, "--exhaustive")) exhaustive = 1;
         else if (a[0] != '-') words[count++] = a;
         else if (!value) return usage(a);
         else if (!strcmp(a, "--isa")) {

@@ -35,6 +35,21 @@ torch.manual_seed(42)
 now = time.perf_counter if args.wall else time.process_time     # as bench_clock in bench.h
 
 
+class Vae(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU())
+        self.mu, self.logvar = nn.Linear(256, 64), nn.Linear(256, 64)
+        self.decoder = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 512), nn.ReLU(),
+                                     nn.Linear(512, 784))
+
+    def forward(self, x):
+        h = self.encoder(x)
+        mu, logvar = self.mu(h), self.logvar(h)
+        z = mu + torch.exp(0.5 * logvar) * torch.randn_like(mu)
+        return self.decoder(z), mu, logvar
+
+
 def network(name):
     if name == "deep":
         return nn.Sequential(
@@ -56,6 +71,8 @@ def network(name):
         return nn.Sequential(
             nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(),
             nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 784), nn.Sigmoid())
+    if name == "vae":
+        return Vae()
     sys.exit("there is no model " + name)
 
 

@@ -23,7 +23,17 @@ if args.model == "conv":
     x = x.reshape(-1, 1, 28, 28)
     model = placed(model)
 weight = 0.5 if args.model == "features" else 1.0
-criterion = nn.MSELoss()
+mse = nn.MSELoss()
+
+
+def bound(outputs, batch):
+    logits, mu, logvar = outputs
+    bce = nn.functional.binary_cross_entropy_with_logits(logits, batch, reduction="sum")
+    kl = -0.5 * torch.sum(1 + logvar - mu * mu - logvar.exp())
+    return (bce + kl) / len(batch)
+
+
+criterion = bound if args.model == "vae" else mse
 adam = torch.optim.Adam(model.parameters(), lr=args.lr)
 
 
