@@ -2689,8 +2689,9 @@ AE__INLINE void AE__K(small_end)(float *y, AE__V sum, const float *scale, const 
     AE__K(store)(y, AE__FMA(AE__K(load)(scale, left), sum, b), left);
 }
 
-/* One row of y. The sum is cut into an even number of blocks, `deep` each; two at a time go side by
-   side, since one would wait for its own last addition. */
+#if AE__VN > 1
+/* One row of y, without a copy of the weights. The sum is cut into an even number of blocks, `deep`
+   each; two at a time go side by side, since one would wait for its own last addition. */
 AE__INLINE void AE__K(small_row)(float *y, const float *x, const void *panel, const float *scale,
                                  const float *bias, int half, int D, int cols, int deep)
 {
@@ -2725,14 +2726,16 @@ AE__INLINE void AE__K(small_row)(float *y, const float *x, const void *panel, co
                              (size_t)(cols - i));
     }
 }
+#endif
 
-// For more rows each block becomes floats and goes through gemm, whose sums have the same order.
+// Otherwise each block becomes floats and goes through gemm, whose sums have the same order.
 static void AE__K(small)(float *y, int ldy, const float *x, const void *panel, const float *scale,
                          const float *bias, int half, int B, int D, int cols)
 {
     const int blocks = (D + 2 * AE__GEMM_K - 1) / (2 * AE__GEMM_K) * 2;
     const int deep = (D + blocks - 1) / blocks;
     float w[AE__SMALL * AE__GEMM_K], scratch[AE__GEMM_MIN];
+#if AE__VN > 1
     if (B < 4) {
         for (int i = 0; i < B; i++, y += ldy, x += D) {
             if (half) AE__K(small_row)(y, x, panel, scale, bias, 1, D, cols, deep);
@@ -2740,6 +2743,7 @@ static void AE__K(small)(float *y, int ldy, const float *x, const void *panel, c
         }
         return;
     }
+#endif
     for (int p = 0; p < D; p += deep) {
         const int n = D - p < deep ? D - p : deep;
         const size_t at = (size_t)p * AE__SMALL * (half ? 2 : 1);
