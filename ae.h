@@ -903,7 +903,8 @@ typedef struct ae_vq_options {  /* 0 = the default                              
 } ae_vq_options;
 
 /* x (c,h,w): the c channels of each pixel become the nearest code of the codebook NAME.weight
-   (codes,c). Straight through: the gradient passes as it is. Minimise ae_vq_loss as well. */
+   (codes,c). Straight through: the gradient passes as it is. Minimise ae_vq_loss as well, and
+   normalise x before it (ae_batch_norm), or all codes may come to lie near one point. */
 AE_API ae_tensor *ae_vq(ae_tensor *x, const ae_vq_options *o);
 
 /* Layers that share weights. ae_tied: the transpose of `layer` (a linear layer or convolution, or
@@ -1055,7 +1056,8 @@ AE_API ae_status ae_predict_from(ae_model *m, const ae_tensor *z, const ae_tenso
    ae_latent_grid    out (side*side,F): the first two units from -range to range, top left first
                      unit low, second high; the others 0
    ae_vq_index       the codes' numbers of q's last run: (batch, h*w)
-   ae_vq_usage       how many codes are in use, and the perplexity of their use (may be NULL)
+   ae_vq_usage       how many codes are in use, and the perplexity of their use (may be NULL);
+                     codes that lie close together are in use, too: look at the loss as well
    Errors: those of ae_predict; AE_E_MEMORY (ae_sample borrows a batch of codes from the arena). */
 AE_API ae_status ae_sample(ae_model *m, const ae_tensor *z, const ae_tensor *y, float *out,
                            size_t n, uint64_t draw);
