@@ -407,7 +407,9 @@ TEST(small_fork_in_a_small_arena)
         float *x = DATA(3 * 128, 1), *y = OUT(3 * 128);
         CHECK_INT(ae_predict(f, p.y, y, x, 3), AE_SUCCESS);
         CHECK_FINITE(y, 3 * 128);
-        for (size_t bytes = 0; bytes < need; bytes += bytes < need - 1999 ? 1999 : 1) {
+        for (size_t bytes = 0, left; bytes < need;
+             bytes += left > 1999 ? 1999 : left > 65 ? 61 : 1) {
+            left = need - bytes;
             arena = net_arena(bytes);
             CHECK(ae_fork_small(p.m, arena, 3, (ae_precision)k, NULL) == NULL);
             CHECK_INT(ae_arena_used(arena), 0);
