@@ -2962,9 +2962,9 @@ AE__INLINE void AE__K(weights_tile)(float *c, const float *b, const ae__spot *at
     AE__UNROLL
     for (int r = 0; r < rows; r++) {
         AE__UNROLL
-        for (int v = 0; v < nv && r < left; v++) {
+        for (int v = 0; v < nv; v++) {
             float *to = c + r * AE__NR + v * AE__VN;
-            AE__STOREU(to, AE__ADD(AE__LOADU(to), sum[r][v]));
+            if (r < left) AE__STOREU(to, AE__ADD(AE__LOADU(to), sum[r][v]));
         }
     }
 }
@@ -3001,9 +3001,11 @@ static double AE__K(plane_sum)(const float *x, size_t stride, size_t planes, siz
     for (size_t b = 0; b < planes; b++, x += stride) {
         for (size_t i = 0; i < n; i += 4 * AE__VN) {
             const int whole = n - i >= 4 * AE__VN;
-            AE__UNROLL
-            for (size_t v = 0; v < 4 && whole; v++) {
-                part[v] = AE__ADD(part[v], AE__LOADU(x + i + v * AE__VN));
+            if (whole) {
+                AE__UNROLL
+                for (size_t v = 0; v < 4; v++) {
+                    part[v] = AE__ADD(part[v], AE__LOADU(x + i + v * AE__VN));
+                }
             }
             for (size_t at = i; at < n && !whole; at += AE__VN) {
                 part[0] = AE__ADD(part[0], AE__K(load)(x + at, n - at));
@@ -11311,10 +11313,11 @@ AE_API ae_status ae_active_units(ae_model *m, const ae_tensor *mu, const ae_data
     if (mu->loss >= 0)
         return ae__report(m, AE_E_ARG, "ae_active_units: %s is a loss", mu->name);
     const size_t size = ae__size(mu), mark = ae_arena_used(m->arena);
-    double *mean = (double *)ae_alloc(m->arena, 2 * size * sizeof(double)), *square = mean + size;
+    double *mean = (double *)ae_alloc(m->arena, 2 * size * sizeof(double));
     if (mean == NULL)
         return ae__report(m, AE_E_MEMORY, "ae_active_units needs %z bytes, %z are left",
                           2 * size * sizeof(double), ae_arena_left(m->arena));
+    double *square = mean + size;
     *active = 0;
     for (size_t done = 0, seen = 0; done < d->n && status == AE_SUCCESS;) {
         const size_t n = ae__min((size_t)m->batch, d->n - done);
