@@ -6084,12 +6084,13 @@ static double ae__iwae_weight(const float *px, const float *pz, const float *qz,
 
 static double ae__iwae_sum(const float *px, const float *pz, const float *qz, int first, int k)
 {
-    double top = ae__iwae_weight(px, pz, qz, first), sum = 0;
+    double top = ae__iwae_weight(px, pz, qz, first), sum;
     for (int i = first + 1; i < first + k; i++) {
         const double w = ae__iwae_weight(px, pz, qz, i);
         top = w > top ? w : top;
     }
-    for (int i = first; i < first + k; i++)
+    sum = exp(ae__iwae_weight(px, pz, qz, first) - top);
+    for (int i = first + 1; i < first + k; i++)
         sum += exp(ae__iwae_weight(px, pz, qz, i) - top);
     return top + log(sum);
 }
@@ -9856,9 +9857,9 @@ static ae_status ae__compute(ae_model *m, int n, const ae_tensor *z, const float
 {
     ae_status status = AE_SUCCESS;
     for (const ae_tensor *t = m->first, *end; t && !status; t = end) {
-        int written_over = m->mode == AE_INFER && result && result->uses;
+        const ae_tensor *kept = m->mode == AE_INFER && result && result->uses ? result : NULL;
         int whole = (z && z->run_first == t->run_first)
-                    || (written_over && result->run_first == t->run_first);
+                    || (kept && kept->run_first == t->run_first);
         int chunk = whole ? n : ae__chunk(m, t, 1, n);
         end = whole ? t->next : t->run_last->next;
         if (t == z) {
