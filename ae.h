@@ -11266,7 +11266,7 @@ AE_API ae_status ae_sample(ae_model *m, const ae_tensor *z, const ae_tensor *y, 
     for (size_t done = 0; done < n && status == AE_SUCCESS;) {
         const size_t count = ae__min((size_t)m->batch, n - done);
         ae_random_normal(codes, count * size, done * size, r);
-        status = ae_predict_from(m, z, y, out + done * ae__size(y), codes, count);
+        status = ae_predict_from(m, z, y, out ? out + done * ae__size(y) : NULL, codes, count);
         done += count;
     }
     ae_arena_rewind(m->arena, mark);
