@@ -202,7 +202,7 @@ AE_API ae_exec ae_exec_best(void);
 /* The best kernels this processor runs that need no more than `isa`, or those it has for certain
    (SSE2, NEON): how tests force each path. AE_ISA_SCALAR needs AE_SCALAR there. */
 AE_API ae_exec ae_exec_at_most(ae_isa isa);
-/* "scalar", "sse2", "neon", "avx2", "avx512", or "portable" for NULL. */
+/* "scalar", "sse2", "neon", "avx2" or "avx512"; e may be NULL. */
 AE_API const char *ae_exec_name(const ae_exec *e);
 
 /* ---------------------------------------------------------------------------
@@ -561,6 +561,11 @@ AE_API void ae_cross_entropy_backward(const ae_exec *e, float *dx, float dloss, 
      z (n) written   slope (n) written or NULL: dz/dlogvar   mu, logvar (n) */
 AE_API void ae_gaussian_sample_forward(const ae_exec *e, float *z, float *slope, const float *mu,
                                        const float *logvar, size_t first, ae_random r, size_t n);
+#ifndef AE_NO_TRAIN
+/* dmu = dz, dlogvar = dz slope; overwritten (=) or NULL, (n) each. dmu may be dz. */
+AE_API void ae_gaussian_sample_backward(const ae_exec *e, float *dmu, float *dlogvar,
+                                        const float *dz, const float *slope, size_t n);
+#endif
 
 /* Rows of zeros with a 1 at the label.   y (B,F) written   labels (B)
    Errors: AE_E_ARG when a label is not in 0 ... F-1. */
@@ -578,26 +583,22 @@ AE_API ae_status ae_vq_lookup(float *y, const int32_t *index, const float *codes
                               int C, int P);
 
 #ifndef AE_NO_TRAIN
-/* dmu = dz, dlogvar = dz slope; overwritten (=) or NULL. dmu may be dz. */
-AE_API void ae_gaussian_sample_backward(const ae_exec *e, float *dmu, float *dlogvar,
-                                        const float *dz, const float *slope, size_t n);
-
 /* *loss = reduction of KL(N(mu, e^logvar) || N(0,1)) = (mu^2 + e^logvar - 1 - logvar) / 2. With
    free_nats > 0 a unit's mean over the batch counts as at least so much and has no gradient below
-   (free bits: Kingma et al. 2016). */
+   (free bits: Kingma et al. 2016).   loss (1) written   mu, logvar (B,F) */
 AE_API void ae_kl_normal_forward(const ae_exec *e, float *loss, const float *mu,
                                  const float *logvar, float free_nats, ae_reduction reduction,
                                  int B, int F);
-/* Overwritten (=) or NULL. */
+/* Gradients of the loss times dloss, overwritten (=).   dmu, dlogvar (B,F) or NULL */
 AE_API void ae_kl_normal_backward(const ae_exec *e, float *dmu, float *dlogvar, float dloss,
                                   const float *mu, const float *logvar, float free_nats,
                                   ae_reduction reduction, int B, int F);
 
 /* y[b] = ln N(z; mu, e^logvar), summed over the F units; NULL mu and logvar: 0, so that both NULL
-   is the standard normal.   y (B) written   z (B,F) */
+   is the standard normal.   y (B) written   z, mu, logvar (B,F) */
 AE_API void ae_log_normal_forward(const ae_exec *e, float *y, const float *z, const float *mu,
                                   const float *logvar, int B, int F);
-/* Overwritten (=) or NULL.   dy (B) */
+/* dz, dmu, dlogvar (B,F) overwritten (=) or NULL   dy (B) */
 AE_API void ae_log_normal_backward(const ae_exec *e, float *dz, float *dmu, float *dlogvar,
                                    const float *dy, const float *z, const float *mu,
                                    const float *logvar, int B, int F);
@@ -606,6 +607,7 @@ AE_API void ae_log_normal_backward(const ae_exec *e, float *dz, float *dmu, floa
    Errors: AE_E_ARG when a target is outside [0,1]. */
 AE_API ae_status ae_log_bernoulli_forward(const ae_exec *e, float *y, const float *x,
                                           const float *t, int B, int F);
+/* dx, dt (B,F) overwritten (=) or NULL   dy (B) */
 AE_API void ae_log_bernoulli_backward(const ae_exec *e, float *dx, float *dt, const float *dy,
                                       const float *x, const float *t, int B, int F);
 
@@ -3906,7 +3908,7 @@ static AE__UNUSED const ae_kernels *ae__kernels_of(const ae_exec *e)
 
 AE_API const char *ae_exec_name(const ae_exec *e)
 {
-    return e ? ae__kernels_of(e)->name : "portable";
+    return ae__kernels_of(e)->name;
 }
 
 static void ae__random_fill(float *x, size_t n, size_t first, ae_random r, int normal)
@@ -5904,6 +5906,18 @@ AE_API void ae_gaussian_sample_forward(const ae_exec *e, float *z, float *slope,
     }
 }
 
+#ifndef AE_NO_TRAIN
+AE_API void ae_gaussian_sample_backward(const ae_exec *e, float *dmu, float *dlogvar,
+                                        const float *dz, const float *slope, size_t n)
+{
+    (void)e;
+    for (size_t i = 0; i < n && dlogvar; i++)
+        dlogvar[i] = dz[i] * slope[i];
+    if (dmu && dmu != dz)
+        memcpy(dmu, dz, n * sizeof *dmu);
+}
+#endif
+
 AE_API ae_status ae_one_hot_forward(const ae_exec *e, float *y, const int32_t *labels, int B,
                                     int F)
 {
@@ -5973,16 +5987,6 @@ AE_API ae_status ae_vq_lookup(float *y, const int32_t *index, const float *codes
 }
 
 #ifndef AE_NO_TRAIN
-AE_API void ae_gaussian_sample_backward(const ae_exec *e, float *dmu, float *dlogvar,
-                                        const float *dz, const float *slope, size_t n)
-{
-    (void)e;
-    for (size_t i = 0; i < n && dlogvar; i++)
-        dlogvar[i] = dz[i] * slope[i];
-    if (dmu && dmu != dz)
-        memcpy(dmu, dz, n * sizeof *dmu);
-}
-
 // The mean over the batch of unit j's KL.
 static double ae__kl_unit(const float *mu, const float *logvar, int B, int F, int j)
 {
