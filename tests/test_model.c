@@ -565,9 +565,10 @@ TEST(model_values_computed_over)
 }
 
 /* Layers of pictures run on a few samples at a time; a batch of one has no others. */
-TEST(model_large_pictures_in_chunks)
+static void large_pictures(int side)
 {
-    enum { N = 7, SIDE = 64, SIZE = SIDE * SIDE, TENSORS = 8 };
+    enum { N = 7, TENSORS = 8 };
+    const int SIDE = side, SIZE = side * side;
     ae_model *m[3];
     ae_tensor *x[3], *target[3], *t[3][TENSORS];
     float *data = DATA_IN(N * SIZE, 0, 1, 1);
@@ -583,7 +584,7 @@ TEST(model_large_pictures_in_chunks)
         t[k][5] = ae_upsample_nearest(ae_avg_pool2d(t[k][4], 2), 2);
         t[k][6] = ae_add(t[k][5], ae_reshape(t[k][4], 8, SIDE, SIDE));
         t[k][7] = ae_sigmoid(ae_conv2d(t[k][6], 1, 1, 1, 0));
-        ae_minimize(ae_mse(t[k][7], target[k], AE_SUM));
+        if (k < 2) ae_minimize(ae_mse(t[k][7], target[k], AE_SUM));
         REQUIRE(ae_build(m[k], k == 1 ? 1 : N, k == 2 ? AE_INFER : AE_TRAIN) == AE_SUCCESS);
     }
     CHECK_INT(ae_set(m[0], x[0], data, N), AE_SUCCESS);
@@ -620,6 +621,13 @@ TEST(model_large_pictures_in_chunks)
     float *codes = COPY(ae_get(m[0], t[0][6]), N * ae_size(t[0][6]));   // and codes for any
     CHECK_INT(ae_run_from(m[2], t[2][6], codes, t[2][7], N), AE_SUCCESS);
     CHECK_SAME(ae_get(m[2], t[2][7]), ae_get(m[0], t[0][7]), N * SIZE);
+}
+
+// One picture at a time; or four and three, and backwards twice two and so on.
+TEST(model_large_pictures_in_chunks)
+{
+    large_pictures(64);
+    large_pictures(32);
 }
 
 /* A tensor is computed with only what it needs: nothing behind or beside it. */
@@ -766,6 +774,23 @@ TEST(model_gradients_random)
         test_context("graph %d", (int)seed);
         net_random(&g, net_arena(ROOM), seed, 1);
         check_gradient(&g, 1 + (int)seed % 4);
+    }
+}
+
+/* What is computed over what: an activation of an activation, the second one of a reshape of it. */
+TEST(model_gradients_of_two_activations)
+{
+    static const ae_act acts[] = { AE_ACT_IDENTITY, AE_ACT_RELU, AE_ACT_LEAKY_RELU, AE_ACT_SIGMOID,
+                                   AE_ACT_TANH, AE_ACT_SILU };
+    for (int k = 0; k < 72; k++) {
+        net g;
+        ae_act inner = acts[k / 6 % 6], outer = acts[k % 6];
+        test_context("activation %d of %d, reshaped %d", (int)outer, (int)inner, k / 36);
+        net_begin(&g, net_arena(ROOM), 7);       // weights that keep away from relu's kink
+        int x = net_input(&g, 3, 2, 1), h = net_act(&g, net_linear(&g, x, 6), inner);
+        if (k / 36) h = net_reshape(&g, h, 3, 2, 1);
+        net_loss(&g, AE_LOSS_MSE, net_act(&g, h, outer), x, AE_MEAN, 1);
+        check_gradient(&g, 4);
     }
 }
 
@@ -1808,6 +1833,7 @@ TEST_LIST(model) {
     CASE(model_values_computed_over), CASE(model_large_pictures_in_chunks),
     CASE(model_runs_only_what_is_needed), CASE(model_predict),
     CASE(model_predict_dataset), CASE(model_gradients_random),
+    CASE(model_gradients_of_two_activations),
     CASE(model_gradients_twice), CASE(model_gradients_reductions),
     CASE(model_monitor_changes_nothing), CASE(model_backward_accumulates),
     CASE(model_smaller_batch), CASE(model_same_bits_for_any_threads),
