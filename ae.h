@@ -1656,7 +1656,7 @@ static AE__UNUSED void ae__parallel(const ae_exec *e, int tasks, ae_job *job, vo
 #ifdef AE__OPENMP
     const int threads = e && e->threads > 1 ? e->threads : 1;
     if (threads > 1) {
-#pragma omp parallel for schedule(static, 1) num_threads(threads)
+#pragma omp parallel for schedule(static) num_threads(threads)
         for (task = 0; task < tasks; task++) job(arg, task);
         return;
     }
@@ -4379,7 +4379,8 @@ AE_API void ae_concat_backward(const ae_exec *e, float *da, float *db, const flo
    for the few places between the lines is thrown away. Groups are layers of their own.
 
    Each sum has an order that the shape alone decides: for pictures over (channel, tap) in blocks of
-   at most AE__GEMM_K, for weights over pictures and patches of at most AE__GEMM_K pixels. */
+   at most AE__GEMM_K, for weights over patches of at most AE__GEMM_K pixels and pictures. Few
+   weights are summed over some pictures each, AE__CONV_PARTS sums that threads can share out. */
 enum { AE__CONV_GATHER, AE__CONV_SCATTER, AE__CONV_WEIGHTS, AE__CONV_SUMS };
 
 typedef struct ae__conv {
@@ -4392,7 +4393,7 @@ typedef struct ae__conv {
     int kind;                   // what is computed, and from what
     float *out;
     const float *big, *small, *w, *bias;
-    int size, piece, pieces, tasks, by_rows;        // see ae__conv_run
+    int size, piece, pieces, tasks, by_rows, parts; // see ae__conv_run
     size_t products;
 } ae__conv;
 
@@ -4419,6 +4420,8 @@ typedef struct ae__conv_block { // channels x lines x columns of taps, and a pat
 #define AE__CONV_MIN 17408      /* floats of scratch where there are no AE_SCRATCH              */
 #define AE__CONV_PANEL 8192     /* AE__GEMM_K x 32                                              */
 #define AE__CONV_K 512          /* (channel, tap) at a time; their sum is still AE__GEMM_K deep */
+#define AE__CONV_PARTS 8
+#define AE__CONV_FEW 6144       /* weights that are few                                         */
 
 AE_API ae_conv ae_conv_defaults(const ae_conv *o)
 {
@@ -4727,10 +4730,16 @@ static void ae__conv_pictures(const ae__conv *t, size_t at, size_t count, int fi
 }
 
 #ifndef AE_NO_TRAIN
-/* dw (O,K) += the sum of small big, over the patches and of each over the pictures in order: some
-   channels of small or of big. */
-static void ae__conv_weights(const ae__conv *t, size_t at, int first, int last, float *room,
-                             size_t room_n)
+// The pictures of one part of the weights' sum: [first, this) for part, [this, ...) for the next.
+static size_t ae__conv_part(const ae__conv *t, int part)
+{
+    return (size_t)t->B * (size_t)part / (size_t)t->parts;
+}
+
+/* out (O,K) += the sum of small big over a part, over the patches and of each over the pictures in
+   order: some channels of small or of big. */
+static void ae__conv_weights(const ae__conv *t, size_t at, int part, int first, int last,
+                             float *out, float *room, size_t room_n)
 {
     const ae__conv_axis ah = ae__conv_gather_axis(t, 0), aw = ae__conv_gather_axis(t, 1);
     const int taps = ah.taps * aw.taps, nr = t->kernels->nr;
@@ -4738,10 +4747,12 @@ static void ae__conv_weights(const ae__conv *t, size_t at, int first, int last, 
     const int k0 = t->by_rows ? 0 : first * taps, k1 = t->by_rows ? t->K : last * taps;
     const size_t O = (size_t)t->O, N = (size_t)t->N, groups = (size_t)t->o.groups;
     const size_t picture = (size_t)t->C * (size_t)t->H * (size_t)t->W;
+    const size_t start = ae__conv_part(t, part) * groups + at;
+    const size_t end = ae__conv_part(t, part + 1) * groups;
     // patches of about equal size
     const int wide = (t->OW - 1) / ((t->OW - 1) / AE__GEMM_K + 1) + 1;
     const int high = AE__GEMM_K / wide, h = (t->OH - 1) / ((t->OH - 1) / high + 1) + 1;
-    const size_t sums_n = room_n >= AE_SCRATCH ? AE__CONV_PANEL : AE__CONV_PANEL / 2;
+    const size_t sums_n = room_n > AE__CONV_MIN ? AE__CONV_PANEL : AE__CONV_PANEL / 2;
     float *panel = room, *sums = panel + AE__CONV_PANEL, *laid = sums + sums_n;
     const size_t laid_n = room_n - AE__CONV_PANEL - sums_n;
     int limit = ae__least(AE__GEMM_K, (int)(sums_n / (size_t)nr));
@@ -4752,7 +4763,8 @@ static void ae__conv_weights(const ae__conv *t, size_t at, int first, int last, 
         const int most = (int)sums_n / depth / nr * nr;     // rows of dw at a time
         for (int r0 = o0; r0 < o1; r0 += most) {
             const int r1 = ae__least(r0 + most, o1);
-            memset(sums, 0, sums_n * sizeof *sums);
+            const size_t used = ae__round_up((size_t)(r1 - r0), (size_t)nr) * (size_t)depth;
+            memset(sums, 0, used * sizeof *sums);
             for (int i = 0; i < t->OH; i += h)
                 for (int j = 0; j < t->OW; j += wide) {
                     const int lines = ae__least(h, t->OH - i), n = ae__least(wide, t->OW - j);
@@ -4761,7 +4773,7 @@ static void ae__conv_weights(const ae__conv *t, size_t at, int first, int last, 
                     ae__spot spots[AE__GEMM_K];
                     ae__conv_spots(t, spots, &b, &ah, &aw, taps);
                     memset(laid, 0, b.size * sizeof *laid);
-                    for (size_t x = at; x < (size_t)t->B * groups; x += groups) {
+                    for (size_t x = start; x < end; x += groups) {
                         const float *small = t->small + x * O * N + (ptrdiff_t)i * t->OW + j;
                         ae__conv_lay(t, laid, &b, &ah, &aw, t->big + x * picture);
                         for (int r = r0; r < r1; r += nr)
@@ -4770,7 +4782,7 @@ static void ae__conv_weights(const ae__conv *t, size_t at, int first, int last, 
                                                      ae__least(nr, r1 - r), lines, n, depth, panel);
                     }
                 }
-            float *dw = t->out + (at * O + (size_t)r0) * (size_t)t->K + k;
+            float *dw = out + (size_t)r0 * (size_t)t->K + k;
             for (int r = 0; r < r1 - r0; r++, dw += t->K)
                 for (int p = 0; p < depth; p++)
                     dw[p] += sums[(r / nr * depth + p) * nr + r % nr];
@@ -4810,19 +4822,61 @@ static void ae__conv_job(void *arg, int task)
         if (t->kind <= AE__CONV_SCATTER)
             ae__conv_pictures(t, at, count, first, last, room, room_n);
 #ifndef AE_NO_TRAIN
-        if (t->kind == AE__CONV_WEIGHTS) ae__conv_weights(t, at, first, last, room, room_n);
+        for (int i = 0; t->kind == AE__CONV_WEIGHTS && i < t->parts; i++)
+            ae__conv_weights(t, at, i, first, last, t->out + at * (size_t)t->O * (size_t)t->K,
+                             room, room_n);
         if (t->kind == AE__CONV_SUMS) ae__conv_sums(t, first, last);
 #endif
     }
 }
 
+#ifndef AE_NO_TRAIN
+#define AE__CONV_SUMS_AT (AE_SCRATCH - AE__CONV_PARTS / 2 * AE__CONV_FEW)
+
+static int ae__conv_first_part(const ae__conv *t, int task)
+{
+    return t->parts * task / t->tasks;
+}
+
+// Some parts of the weights' sum: to the end of the task's scratch, at most half of them.
+static void ae__conv_parts_job(void *arg, int task)
+{
+    const ae__conv *t = (const ae__conv *)arg;
+    const size_t n = (size_t)t->O * (size_t)t->K;
+    float *room = t->e->scratch + (size_t)task * AE_SCRATCH, *sum = room + AE__CONV_SUMS_AT;
+    const int end = ae__conv_first_part(t, task + 1);
+    for (int i = ae__conv_first_part(t, task); i < end; i++, sum += n) {
+        memset(sum, 0, n * sizeof *sum);
+        ae__conv_weights(t, 0, i, 0, t->size, sum, room, AE__CONV_SUMS_AT);
+    }
+}
+
+// The weights' sum by parts, which are then added in their order.
+static void ae__conv_by_parts(ae__conv *t, int threads)
+{
+    const size_t n = (size_t)t->O * (size_t)t->K;
+    t->tasks = ae__least(threads, t->parts);
+    ae__parallel(t->e, t->tasks, ae__conv_parts_job, t);
+    for (int task = 0; task < t->tasks; task++) {
+        const float *sum = t->e->scratch + (size_t)task * AE_SCRATCH + AE__CONV_SUMS_AT;
+        for (int i = ae__conv_first_part(t, task); i < ae__conv_first_part(t, task + 1);
+             i++, sum += n)
+            t->kernels->add(t->out, t->out, sum, n);
+    }
+}
+#endif
+
 /* Shares the products out over the threads: pictures and groups, or groups where all pictures go
-   into one sum. If these are too few, each is cut into pieces of its `size`, by whole `unit`s. */
+   into one sum. If these are too few, each is cut into pieces of its `size`, by whole `unit`s; or
+   the one sum is, into its parts. */
 static void ae__conv_run(ae__conv *t, int kind, float *out)
 {
     const size_t groups = (size_t)t->o.groups, pictures = (size_t)t->B;
-    const double work = (double)pictures * (double)groups * t->O * t->K * t->N;
-    const size_t threads = t->e && work > 1e6 ? (size_t)t->e->threads : 1;  // as in ae__gemm
+    // laying and storing an element takes as long as some products
+    const double elements = (double)t->C * t->H * t->W + (double)t->O * t->N;
+    const double work = (double)pictures * (double)groups * ((double)t->O * t->K * t->N
+                                                             + 16.0 * elements);
+    const size_t threads = t->e && work > 5e5 ? (size_t)t->e->threads : 1;
     int unit = 1;
     t->kind = kind;
     t->out = out;
@@ -4833,6 +4887,8 @@ static void ae__conv_run(ae__conv *t, int kind, float *out)
                t->W == t->OW * t->o.kernel_w && t->o.stride_h == t->o.kernel_h &&
                t->o.stride_w == t->o.kernel_w && t->o.dilation_h == 1 && t->o.dilation_w == 1 &&
                !t->o.pad_h && !t->o.pad_w;
+    if ((size_t)t->O * (size_t)t->K > AE__CONV_FEW) t->parts = 1;
+    else t->parts = ae__least(t->B, t->B < 32 ? AE__CONV_PARTS / 2 : AE__CONV_PARTS);
     if (t->by_rows) {
         t->size = t->O;
         unit = 16;
@@ -4842,6 +4898,12 @@ static void ae__conv_run(ae__conv *t, int kind, float *out)
         t->size = t->H >= t->W ? (t->H - 1) / t->o.stride_h + 1 : (t->W - 1) / t->o.stride_w + 1;
     }
     const size_t cuts = (threads - 1) / t->products + 1;
+#ifndef AE_NO_TRAIN
+    if (kind == AE__CONV_WEIGHTS && t->parts > 1 && threads > 1 && groups == 1 && t->e->scratch) {
+        ae__conv_by_parts(t, (int)threads);
+        return;
+    }
+#endif
     t->piece = (int)ae__round_up(((size_t)t->size - 1) / cuts + 1, (size_t)unit);
     t->pieces = (t->size - 1) / t->piece + 1;
     t->tasks = (int)ae__min(threads, t->products * (size_t)t->pieces);
@@ -11186,31 +11248,59 @@ static ae_status ae__data_check(ae_model *m, const ae_dataset *d, int labels)
     return AE_SUCCESS;
 }
 
-// Samples first ... first+n-1 of permutation `order` (0: none) into the inputs, where each stands
-// `repeat` times in a row. All checked.
-static void ae__feed(ae_model *m, const ae_dataset *d, size_t first, int n, uint64_t order,
-                     size_t repeat)
+#define AE__FEED_LEAST 16384    /* values that are worth a thread                               */
+
+typedef struct ae__feeding {
+    ae_model *m;
+    const ae_dataset *d;
+    size_t first, n, repeat;
+    uint64_t order;
+    int tasks;
+    float table[256];
+} ae__feeding;
+
+static void ae__feed_job(void *arg, int task)
 {
-    float *x = ae__value(m, ae__first_input(m)), table[256];
+    const ae__feeding *f = (const ae__feeding *)arg;
+    ae_model *m = f->m;
+    const ae_dataset *d = f->d;
+    float *x = ae__value(m, ae__first_input(m));
     size_t features = ae__data_features(d);
+    size_t tasks = (size_t)f->tasks, end = f->n * ((size_t)task + 1) / tasks;
     ae_random r;
     r.seed = m->seed;
-    r.step = order;
+    r.step = f->order;
     r.stream = 0x53485546u;     // a stream of its own
-    ae__byte_values(table, d);
-    m->sample = 0;
-    m->forward_n = 0;
-    for (size_t i = 0; i < (size_t)n; i++) {
-        size_t sample = (first + i) / repeat;
-        if (order)
+    for (size_t i = f->n * (size_t)task / tasks; i < end; i++) {
+        size_t sample = (f->first + i) / f->repeat;
+        if (f->order)
             sample = (size_t)ae_random_permute(sample, d->n, r);
         size_t row = ae__data_row(d, sample);
-        ae__data_values(x + i * features, d, table, row * features, features);
+        ae__data_values(x + i * features, d, f->table, row * features, features);
         m->rows[i] = row;
         for (const ae_tensor *t = m->first; t; t = t->next)
             if (t->op == &ae__op_labels && d->labels)
                 memcpy(ae__value(m, t) + i, d->labels + row, sizeof *d->labels);
     }
+}
+
+// Samples first ... first+n-1 of permutation `order` (0: none) into the inputs, where each stands
+// `repeat` times in a row. All checked.
+static void ae__feed(ae_model *m, const ae_dataset *d, size_t first, int n, uint64_t order,
+                     size_t repeat)
+{
+    ae__feeding f;
+    f.m = m;
+    f.d = d;
+    f.first = first;
+    f.n = (size_t)n;
+    f.repeat = repeat;
+    f.order = order;
+    f.tasks = f.n * ae__data_features(d) < AE__FEED_LEAST ? 1 : ae__least(m->exec.threads, n);
+    ae__byte_values(f.table, d);
+    m->sample = 0;
+    m->forward_n = 0;
+    ae__parallel(&m->exec, f.tasks, ae__feed_job, &f);
 }
 
 AE_API ae_status ae_feed(ae_model *m, const ae_dataset *d, size_t first, int n, uint64_t order)
@@ -11400,12 +11490,21 @@ static void ae__set_means(ae_model *m, const double *sums, uint64_t samples)
         ae__loss_means(m)[i] = sums[i] / (double)samples;
 }
 
+static void ae__zero_job(void *arg, int task)
+{
+    const ae__flat *f = (const ae__flat *)arg;
+    size_t i = (size_t)task * f->piece;
+    memset(f->out + i, 0, ae__min(f->piece, f->n - i) * sizeof *f->out);
+}
+
 /* The gradient of the next `samples` samples, in batches, as of one batch of them all; their
    losses summed. Nothing but GRAD and those sums changes. */
 static ae_status ae__gather_gradient(ae_model *m, const ae_dataset *d, size_t samples, int batch)
 {
     const ae__state *s = ae__state_of(m);
-    memset(m->segment[AE_SEG_GRAD], 0, m->bytes[AE_SEG_GRAD]);
+    ae__flat grads = ae__flat_of(&m->exec, m->bytes[AE_SEG_GRAD] / sizeof(float));
+    grads.out = ae__segment(m, AE_SEG_GRAD);
+    ae__parallel(&m->exec, ae__pieces(grads.n), ae__zero_job, &grads);
     memset(ae__eval_sums(m), 0, (size_t)m->losses * sizeof(double));
     for (size_t done = 0; done < samples;) {
         int n = (int)ae__min((size_t)batch, samples - done);
