@@ -55,6 +55,7 @@
       >>model        a graph of tensors: built, planned, run
       >>data         samples: raw bytes or floats, labels, order
       >>train        epochs over a dataset
+      >>file         models as .safetensors, arrays as .npy and CSV
       >>image        pictures of what was learned
 
    TWO TIERS
@@ -985,7 +986,8 @@ AE_API void ae_monitor(ae_tensor *loss);                    /* computed and repo
 #endif
 
 /* Names the layer that made x: its parameters become NAME.weight and NAME.bias, as in a PyTorch
-   state_dict. At most 50 characters. Without it they are called linear1, linear2, ... Returns x. */
+   state_dict. 1 to 50 printable ASCII characters, no blanks. Without it they are called linear1,
+   linear2, ... Returns x. */
 AE_API ae_tensor *ae_name(ae_tensor *x, const char *name);
 /* First weights of the layer that made x, or of every linear layer and convolution. Before
    ae_build. Returns x. */
@@ -1269,6 +1271,89 @@ AE_API ae_status ae_fit(ae_model *m, const ae_dataset *d, const ae_optim *o,
 #endif
 
 /* ---------------------------------------------------------------------------
+   >>file   models as .safetensors, arrays as .npy and CSV                    */
+
+#define AE_SAVE_TRAINING 1      /* a flag: also what training counts, for an exact resume */
+
+/* A model as .safetensors: parameters and running statistics under PyTorch's names, so that
+   load_file and load_state_dict(strict=True) take them as they are. The rest is metadata, all text:
+     ae.version, ae.seed, ae.optim_states
+     ae.graph          a line a tensor: number, operation(inputs), settings
+     ae.scale, ae.mean, ae.deviation    of the data it was trained on
+     ae.probe.input    one sample of every input (labels are 0), and ae.probe.output, what the
+                       model makes of it (but for losses); hex of little-endian floats
+     and every note.
+   AE_SAVE_TRAINING adds two tensors:
+     ae.optim (states, trained parameters) F32, the parameters in the order they were made
+     ae.state (4 + 3 losses) F64: steps, epochs, samples done in this one, samples in the sums; of
+              each loss the sum over the epoch, the last mean, the last value
+   The probe is computed on an ae_fork for two samples, of memory borrowed from the arena or, where
+   that has not enough, in the model's activations, as ae_run does.
+
+   ae_model_save writes to "PATH.tmp" and renames that when it is complete: a failure leaves the old
+   file. ae_model_encode: bytes written, or needed when dst is NULL; 0 after an error.
+   Errors: AE_E_ARG (not built, small weights, unknown flags, no training to save, two parameters
+   of one name), AE_E_NUMERIC (a value is not finite), AE_E_IO. */
+AE_API size_t ae_model_encode(ae_model *m, void *dst, size_t capacity, int flags);
+
+/* Weights into a built model: of every parameter the same name and shape (sides of 1 do not count),
+   as F32, F64, F16 or BF16, no others but PyTorch's num_batches_tracked. A file of ours or
+   PyTorch's. Notes and scaling come along. A model built for AE_TRAIN goes on with the file's seed,
+   counters and optimiser state, or without them begins anew. What the probe gives must be what the
+   file says, to 1e-4 of the largest.
+   All or nothing: after an error the model is as before. Borrows from the arena, until it returns,
+   the file's header, 64 bytes a parameter and what a fork for one sample with parameters of its own
+   takes (twice the parameters again for an optimiser's state).
+   Errors: AE_E_IO, AE_E_FORMAT (damaged, other names or shapes, another probe), AE_E_NUMERIC (not
+   finite), AE_E_MEMORY, AE_E_ARG (not built, a fork). `name` is what errors call the bytes. */
+AE_API ae_status ae_model_decode(ae_model *m, const void *bytes, size_t n, const char *name);
+
+/* A model from the file alone, built for `batch` in `mode`: find its tensors by name. Takes from
+   the arena what the model takes; borrows the file's header and 64 bytes a parameter. NULL:
+   arena->error says why. Compiled with AE_NO_TRAIN, losses are left out. */
+AE_API ae_model *ae_model_open_memory(ae_arena *arena, const void *bytes, size_t n,
+                                      const char *name, int batch, ae_mode mode);
+#ifndef AE_NO_STDIO
+AE_API ae_status ae_model_save(ae_model *m, const char *path, int flags);
+AE_API ae_status ae_model_load(ae_model *m, const char *path);
+AE_API ae_model *ae_model_open(ae_arena *arena, const char *path, int batch, ae_mode mode);
+#endif
+
+/* Tensors by name ("relu2", or what ae_name gave). NULL: there is none. */
+AE_API ae_tensor *ae_tensor_find(const ae_model *m, const char *name);
+AE_API const char *ae_tensor_name(const ae_tensor *t);
+
+/* Text kept with the model and in its file: ae_note(m, "threshold", "0.031"). A second time: it is
+   replaced. Lives in the arena.   key: 1 to 63 bytes, not beginning with "ae."; both UTF-8
+   Errors: AE_E_ARG, AE_E_MEMORY. */
+AE_API ae_status ae_note(ae_model *m, const char *key, const char *value);
+AE_API const char *ae_note_of(const ae_model *m, const char *key);      /* NULL: there is none  */
+
+/* Gives d the scale, mean and deviation of the data the model was last trained on (by ae_feed,
+   ae_epoch, ...), so that raw values mean what they meant then.   Errors: AE_E_ARG (none known) */
+AE_API ae_status ae_scale_as_trained(const ae_model *m, ae_dataset *d);
+
+/* .npy, NumPy's format 1.0 to 3.0, of 1 to 4 dimensions as IDX: bytes, integers, bool, floats of 2,
+   4 or 8 bytes, of either byte order, in C's or Fortran's order. Unsigned bytes stay bytes with
+   scale 1/255, bool with scale 1, all else becomes floats. Labels: integers. Errors as of IDX. */
+AE_API ae_status ae_npy_parse(ae_dataset *d, ae_arena *arena, const void *bytes, size_t n,
+                              const void *labels, size_t labels_n, const char *name);
+/* x (shape[0], ... shape[dims-1]) as .npy of little-endian floats: bytes written to dst, or needed
+   when dst is NULL; 0: capacity too small, or more than 8 dimensions. */
+AE_API size_t ae_npy_encode(void *dst, size_t capacity, const float *x, const size_t *shape,
+                            int dims);
+#ifndef AE_NO_STDIO
+AE_API ae_status ae_npy_load(ae_dataset *d, ae_arena *arena, const char *path,
+                             const char *labels);
+AE_API ae_status ae_npy_write(ae_arena *arena, const char *path, const float *x,
+                              const size_t *shape, int dims);
+/* x (rows,columns), a line a row: the fewest digits that read back to the same float, a point
+   whatever the locale.   Errors of these two: AE_E_IO, AE_E_ARG (dims, columns < 1) */
+AE_API ae_status ae_csv_write(ae_arena *arena, const char *path, const float *x, size_t rows,
+                              size_t columns);
+#endif
+
+/* ---------------------------------------------------------------------------
    >>image   pictures of what was learned                                     */
 
 typedef struct ae_image {
@@ -1513,6 +1598,7 @@ static void ae__format_list(char *dst, size_t capacity, const char *format, va_l
     ae__text t;
     t.at = dst;
     t.end = dst + capacity - 1;
+    *dst = 0;
     for (; *format; format++) {
         char one[2] = {*format, 0};
         if (*format != '%') {
@@ -6871,7 +6957,7 @@ struct ae_tensor {
     ae_param *weight, *bias;
     char name[AE__NAME_MAX];
     int id, c, h, w;
-    int kind;                   // ae_act, ae_loss_kind, ae_upsample_kind, AE__DROPOUT, ...
+    int kind;                   // ae_act, ae_loss_kind, ae_upsample_kind, AE__DROPOUT, 1: conv1d
     float a;                    // its parameter: slope, delta, probability, momentum, ...
     ae_conv conv;
     ae_pool pool;
@@ -6880,7 +6966,7 @@ struct ae_tensor {
     float eps;                  // of normalisations
     int groups, per_channel;
     float low, high;            // of noise; group: neighbours that share a draw
-    size_t group;
+    int group;
     int noise_always, noise_fixed;
     int k;                      // top_k, iwae: how many
     ae_vq_options vq;
@@ -6907,6 +6993,20 @@ typedef struct ae__state {
     uint64_t epoch, cursor;     // epochs finished; samples done in the running one
     uint64_t seen;              // samples in the sums
 } ae__state;
+
+/* How raw values became those that were fed: see ae_dataset. */
+typedef struct ae__scaling {
+    float scale, mean, deviation;
+    int known;
+} ae__scaling;
+
+/* Text kept with the model; its bytes stand behind it. */
+typedef struct ae__note {
+    struct ae__note *next;
+    char key[AE__NAME_MAX];
+    char *value;
+    size_t capacity;            // of value, its 0 included
+} ae__note;
 
 struct ae_model {
     ae_arena *arena;
@@ -6936,6 +7036,8 @@ struct ae_model {
     int from;                   // the first sample of what an operation works on: see ae__chunk
     float *statistics;          // the untrained parameters before a step that may fail
     size_t *rows;               // where in its dataset each sample stands, for fixed noise
+    ae__scaling fed, trained;   // of the last samples fed; of the last ones trained on
+    ae__note *notes;
     unsigned char *segment[AE_SEG_COUNT];
     size_t bytes[AE_SEG_COUNT];
     unsigned char *needed, *replaced;   // per tensor: to be computed; its values are written over
@@ -7278,7 +7380,8 @@ static ae_status ae__noise_forward(ae_model *m, const ae_tensor *t, int n)
         if (!on)
             memcpy(y, x, count * sizeof *y);
         else if (t->kind == AE__DROPOUT)
-            AE__OP(m, dropout_forward, (&m->exec, y, mask, x, t->a, t->group, first, r, count));
+            AE__OP(m, dropout_forward, (&m->exec, y, mask, x, t->a, (size_t)t->group, first, r,
+                                         count));
         else if (t->kind == AE__GAUSSIAN)
             AE__OP(m, gaussian_noise_forward, (&m->exec, y, mask, x, t->a, t->low, t->high, first,
                                                r, count));
@@ -7932,13 +8035,19 @@ AE_API ae_status ae_set_threads(ae_model *m, int threads)
     return ae_set_exec(m, &e);
 }
 
-// The name an operation will have, for errors before it exists: its kind and its number.
-static void ae__auto_name(const ae_model *m, const char *kind, char *name)
+// The name an operation before `end` has: its kind and its number.
+static void ae__auto_name_at(const ae_model *m, const ae_tensor *end, const char *kind, char *name)
 {
     int number = 1;
-    for (const ae_tensor *t = m->first; t; t = t->next)
+    for (const ae_tensor *t = m->first; t != end; t = t->next)
         number += strcmp(t->op->name, kind) == 0;
     ae__format(name, AE__NAME_MAX, "%s%d", kind, number);
+}
+
+// The name an operation will have, for errors before it exists.
+static void ae__auto_name(const ae_model *m, const char *kind, char *name)
+{
+    ae__auto_name_at(m, NULL, kind, name);
 }
 
 // Whether x (or NULL) can be input i of an operation; else a mistake is reported.
@@ -8363,6 +8472,17 @@ AE_API ae_tensor *ae_conv_transpose2d(ae_tensor *x, int out, int kernel, int str
          ? NULL : ae_conv_transpose2d_with(x, out, &g);
 }
 
+// A convolution of one line: weights (out,in,kernel), as PyTorch's Conv1d has them.
+static ae_tensor *ae__one_line(ae_tensor *t)
+{
+    if (t) {
+        t->kind = 1;
+        t->weight->shape[2] = t->weight->shape[3];
+        t->weight->dims = 3;
+    }
+    return t;
+}
+
 AE_API ae_tensor *ae_conv1d(ae_tensor *x, int out, int kernel, int stride, int pad)
 {
     ae_conv g;
@@ -8375,7 +8495,7 @@ AE_API ae_tensor *ae_conv1d(ae_tensor *x, int out, int kernel, int stride, int p
     g.stride_w = stride;
     g.kernel_h = g.stride_h = 1;
     g.pad_h = 0;
-    return ae_conv2d_with(x, out, &g);
+    return ae__one_line(ae_conv2d_with(x, out, &g));
 }
 
 // A tensor that keeps what the backward pass of `op` on x needs; its name tells.
@@ -8643,7 +8763,7 @@ AE_API ae_tensor *ae_spatial_dropout(ae_tensor *x, float p)
 {
     ae_tensor *t = ae_dropout(x, p);
     if (t)
-        t->group = (size_t)t->h * (size_t)t->w;
+        t->group = t->h * t->w;
     return t;
 }
 
@@ -9202,6 +9322,17 @@ AE_API ae_tensor *ae_kl_sparsity(ae_tensor *x, float rho, ae_reduction reduction
     return t;
 }
 
+static ae_tensor *ae__contractive(ae_tensor *layer, int act, float a, ae_reduction reduction)
+{
+    ae_tensor *t = ae__term(&ae__op_contractive, layer, NULL, NULL, reduction);
+    if (t) {
+        t->weight = layer->weight;
+        t->kind = act;
+        t->a = a;
+    }
+    return t;
+}
+
 AE_API ae_tensor *ae_contractive(ae_tensor *h, ae_reduction reduction)
 {
     ae_tensor *layer = ae__layer_of(h, "contractive");
@@ -9210,12 +9341,15 @@ AE_API ae_tensor *ae_contractive(ae_tensor *h, ae_reduction reduction)
     if (layer->op != &ae__op_linear || (h != layer && h->in[0] != layer))
         return ae__mistake(h->model, AE_E_ARG, "contractive: %s is more than a linear layer and "
                            "its activation: take ae_contractive_estimate", h->name);
-    ae_tensor *t = ae__term(&ae__op_contractive, layer, NULL, NULL, reduction);
-    if (t) {
-        t->weight = layer->weight;
-        t->kind = h == layer ? AE_ACT_IDENTITY : h->kind;
-        t->a = h->a;
-    }
+    return ae__contractive(layer, h == layer ? AE_ACT_IDENTITY : h->kind, h->a, reduction);
+}
+
+// beside: h of x + step v.
+static ae_tensor *ae__estimate(ae_tensor *beside, ae_tensor *h, float step, ae_reduction reduction)
+{
+    ae_tensor *t = ae__term(&ae__op_contractive_estimate, beside, h, NULL, reduction);
+    if (t)
+        t->a = step;
     return t;
 }
 
@@ -9228,11 +9362,7 @@ AE_API ae_tensor *ae_contractive_estimate(ae_tensor *h, ae_tensor *x, float step
         return ae__negative(&ae__op_contractive_estimate, h, "step", step);
     step = ae__or(step, 0.01f);
     ae_tensor *beside = ae_noise_always(ae_gaussian_noise(x, step, 0.0f, 0.0f));
-    ae_tensor *t = ae__term(&ae__op_contractive_estimate, ae_again(h, x, beside), h, NULL,
-                            reduction);
-    if (t)
-        t->a = step;
-    return t;
+    return ae__estimate(ae_again(h, x, beside), h, step, reduction);
 }
 
 // A term of a layer's weights alone.
@@ -9320,21 +9450,34 @@ AE_API void ae_monitor(ae_tensor *loss)
 }
 #endif
 
+// Renames a parameter that carries its layer's name.
+static void ae__rename(ae_param *p, const ae_tensor *x, const char *name)
+{
+    char what[AE__NAME_MAX];        // "weight", ...
+    size_t length = strlen(x->name);
+    if (p == NULL || strncmp(p->name, x->name, length) != 0 || p->name[length] != '.')
+        return;
+    ae__format(what, sizeof what, "%s", p->name + length + 1);
+    ae__format(p->name, sizeof p->name, "%s.%s", name, what);
+}
+
 AE_API ae_tensor *ae_name(ae_tensor *x, const char *name)
 {
     if (x == NULL || name == NULL)
         return x;
-    if (strlen(name) > 50)
+    size_t length = strlen(name), graphic = 0;
+    while (name[graphic] > ' ' && name[graphic] <= '~')
+        graphic++;
+    if (length == 0 || graphic < length)
+        return ae__mistake(x->model, AE_E_ARG, "ae_name of %s: a name is made of printable ASCII "
+                           "without blanks", x->name);
+    if (length > 50)
         return ae__mistake(x->model, AE_E_ARG, "ae_name: %s: a name has at most 50 characters",
                            name);
-    size_t length = strlen(x->name);
-    for (ae_param *p = x->model->first_param; p; p = p->next) {
-        char what[AE__NAME_MAX];    // "weight", ...
-        if (strncmp(p->name, x->name, length) == 0 && p->name[length] == '.') {
-            ae__format(what, sizeof what, "%s", p->name + length + 1);
-            ae__format(p->name, sizeof p->name, "%s.%s", name, what);
-        }
-    }
+    ae__rename(x->weight, x, name);
+    ae__rename(x->bias, x, name);
+    ae__rename(x->running[0], x, name);
+    ae__rename(x->running[1], x, name);
     ae__format(x->name, sizeof x->name, "%s", name);
     return x;
 }
@@ -10389,6 +10532,8 @@ static ae_status ae__update_params(ae_model *m, const ae_optim *o, float lr)
     if (!ae__finite_double(norm))
         return ae__report(m, AE_E_NUMERIC, "step %z: the gradient is not finite",
                           (size_t)state->steps + 1);
+    if (m->fed.known)
+        m->trained = m->fed;
     ae__update u = ae__update_of(o, lr, ++state->steps);
     ae__optim_update(&m->exec, ae__segment(m, AE_SEG_PARAM), m->optim_states > 0 ? s : NULL,
                      m->optim_states > 1 ? s + n : NULL, g, &u, n);
@@ -10727,21 +10872,36 @@ static ae_status ae__data_alloc(ae_arena *arena, const char *name, void **data, 
                     name, need, left);
 }
 
-// The header of an IDX file: 0 0 type dimensions, then each size, high byte first.
+// The header of a file that holds an array: IDX, or .npy (see >>file).
 typedef struct ae__idx {
-    int type;                   // 8 uint8   9 int8   11 int16   12 int32   13 float   14 double
+    char type[8];               // as the file calls it: "13", "<f4"
+    int kind;                   // 'u' 'i' 'b' (bool) 'f', and 'B': bfloat16
     size_t size;                // bytes of one value
+    int little, fortran;        // low byte first; the first dimension runs fastest
+    int labels;                 // whether labels may have this type
+    uint32_t dims[4];
+    int rank;
     size_t n;                   // samples
     int c, h, w;                // shape of a sample
     size_t values;              // n c h w
     char shape[48];             // "60000x28x28"
 } ae__idx;
 
+typedef ae_status ae__array_header(ae_arena *arena, ae__source *s, ae__idx *x);
+
 static uint64_t ae__big_endian(const unsigned char *p, size_t size)
 {
     uint64_t u = 0;
     for (size_t i = 0; i < size; i++)
         u = u << 8 | p[i];
+    return u;
+}
+
+static uint64_t ae__little_endian(const unsigned char *p, size_t size)
+{
+    uint64_t u = 0;
+    while (size-- > 0)
+        u = u << 8 | p[size];
     return u;
 }
 
@@ -10756,10 +10916,11 @@ static ae_status ae__source_cut(ae_arena *arena, const ae__source *s, size_t hel
 }
 
 // Four dimensions of 32 bits are no small numbers: every product is checked before it is used.
-static ae_status ae__idx_shape(ae_arena *arena, const ae__source *s, ae__idx *x,
-                               const uint32_t *dims, int rank)
+static ae_status ae__idx_shape(ae_arena *arena, const ae__source *s, ae__idx *x)
 {
     uint64_t features = 1;
+    const uint32_t *dims = x->dims;
+    const int rank = x->rank;
     x->shape[0] = 0;
     for (int i = 0; i < rank; i++) {
         size_t end = strlen(x->shape);
@@ -10783,50 +10944,63 @@ static ae_status ae__idx_shape(ae_arena *arena, const ae__source *s, ae__idx *x,
     return AE_SUCCESS;
 }
 
+// 0 0 type rank, then each dimension, high byte first.
 static ae_status ae__idx_header(ae_arena *arena, ae__source *s, ae__idx *x)
 {
-    static const unsigned char sizes[15] = { 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 2, 4, 4, 8 };
+    static const char kinds[] = "........ui.iiff", sizes[] = "........11.2448";
     unsigned char magic[4], raw[16];
-    uint32_t dims[4] = {0, 0, 0, 0};
     size_t got = ae__source_read(s, magic, 4);
+    memset(x, 0, sizeof *x);
     if (got < 4)
         return ae__source_cut(arena, s, got, 4, "its first numbers");
-    if (magic[0] || magic[1] || magic[2] > 14 || !sizes[magic[2]])
+    if (magic[0] || magic[1] || magic[2] > 14 || kinds[magic[2]] == '.')
         return ae__fail(arena, AE_E_FORMAT, "%s%s is not IDX: it begins with the bytes %d %d %d %d",
                         s->name, s->part, magic[0], magic[1], magic[2], magic[3]);
-    int rank = magic[3];
-    if (rank < 1 || rank > 4)
+    x->rank = magic[3];
+    if (x->rank < 1 || x->rank > 4)
         return ae__fail(arena, AE_E_FORMAT, "%s%s has %d dimensions, 1 to 4 can be read", s->name,
-                        s->part, rank);
-    size_t need = (size_t)rank * 4;
+                        s->part, x->rank);
+    size_t need = (size_t)x->rank * 4;
     got = ae__source_read(s, raw, need);
     if (got < need)
         return ae__source_cut(arena, s, 4 + got, 4 + need, "its first numbers");
-    for (int i = 0; i < rank; i++)
-        dims[i] = (uint32_t)ae__big_endian(raw + 4 * i, 4);
-    x->type = magic[2];
-    x->size = sizes[magic[2]];
-    return ae__idx_shape(arena, s, x, dims, rank);
+    for (int i = 0; i < x->rank; i++)
+        x->dims[i] = (uint32_t)ae__big_endian(raw + 4 * i, 4);
+    ae__format(x->type, sizeof x->type, "%d", magic[2]);
+    x->kind = kinds[magic[2]];
+    x->size = (size_t)(sizes[magic[2]] - '0');
+    x->labels = magic[2] == 8;
+    return ae__idx_shape(arena, s, x);
 }
 
-// One value as a float; not finite when it is not, or does not fit a float.
-static float ae__idx_value(const unsigned char *raw, const ae__idx *x)
+// A value from its bits, as a float; not finite when it is not, or does not fit a float.
+static float ae__value_of(uint64_t u, int kind, size_t size)
 {
-    uint64_t u = ae__big_endian(raw, x->size);
-    float f;
-    uint32_t bits = (uint32_t)u;
+    uint32_t bits = (uint32_t)(kind == 'B' ? u << 16 : u);
     double v = (double)u;
-    if (x->type == 14 && (u >> 52 & 0x7ff) >= 1023 + 128)
-        bits = 0x7f800000u;         // infinite, NaN, or 2^128 and more: no float
-    if (x->type == 13 || bits == 0x7f800000u) {
-        memcpy(&f, &bits, 4);
-        return f;
-    }
-    if (x->type == 14)
+    float f;
+    if (kind == 'i' && u >> (8 * size - 1))     // two's complement
+        v = -(double)((~u & (UINT64_MAX >> (64 - 8 * size))) + 1);
+    if (kind == 'f' && size == 2 && (u & 0x7c00) != 0x7c00)
+        v = ae__half_value((uint16_t)u);
+    else if (kind == 'f' && size == 8 && (u >> 52 & 0x7ff) < 1023 + 128)
         memcpy(&v, &u, 8);
-    else if (u >> (8 * x->size - 1))
-        v -= (double)((uint64_t)1 << 8 * x->size);      // two's complement
-    return (float)v;
+    else if (kind == 'f' && size != 4)
+        bits = 0x7f800000u;     // infinite, NaN, or 2^128 and more
+    memcpy(&f, &bits, 4);
+    return kind == 'B' || (kind == 'f' && (size == 4 || bits == 0x7f800000u)) ? f : (float)v;
+}
+
+// Where value i of a file in Fortran's order stands in C's.
+static size_t ae__fortran_place(const ae__idx *x, size_t i)
+{
+    size_t place = 0, stride = x->values;
+    for (int k = 0; k < x->rank; k++) {
+        stride /= x->dims[k];
+        place += i % x->dims[k] * stride;
+        i /= x->dims[k];
+    }
+    return place;
 }
 
 // The payload, as it is (bytes), as int32 (labels) or as floats; then the source must end.
@@ -10834,21 +11008,26 @@ static ae_status ae__idx_payload(ae_arena *arena, ae__source *s, const ae__idx *
                                  int32_t *labels, float *floats)
 {
     unsigned char raw[8];
-    size_t features = x->values / x->n;
-    size_t need = x->values * x->size, got = bytes ? ae__source_read(s, bytes, need) : 0;
-    for (size_t i = 0; !bytes && i < x->values; i++) {
-        size_t k = ae__source_read(s, raw, x->size);
-        got += k;
+    size_t features = x->values / x->n, need = x->values * x->size, got = 0;
+    const int whole = bytes && !x->fortran;
+    if (whole)
+        got = ae__source_read(s, bytes, need);
+    for (size_t i = 0, k; !whole && i < x->values; i++) {
+        const size_t at = x->fortran ? ae__fortran_place(x, i) : i;
+        got += k = ae__source_read(s, raw, x->size);
         if (k < x->size)
             break;
-        if (labels) {
-            labels[i] = raw[0];
-            continue;
-        }
-        floats[i] = ae__idx_value(raw, x);
-        if (!ae__finite(floats[i]))
+        const uint64_t u = x->little ? ae__little_endian(raw, k) : ae__big_endian(raw, k);
+        if (bytes)
+            bytes[at] = raw[0];
+        else if (labels && (u > 0x7fffffff || (x->kind == 'i' && u >> (8 * k - 1))))
+            return ae__fail(arena, AE_E_FORMAT, "%s%s: label %z is not from 0 to 2147483647",
+                            s->name, s->part, i + 1);
+        else if (labels)
+            labels[at] = (int32_t)u;
+        else if (floats[at] = ae__value_of(u, x->kind, x->size), !ae__finite(floats[at]))
             return ae__fail(arena, AE_E_FORMAT, "%s%s: value %z of sample %z is not a finite float",
-                            s->name, s->part, i % features + 1, i / features + 1);
+                            s->name, s->part, at % features + 1, at / features + 1);
     }
     if (got < need)
         return ae__source_cut(arena, s, got, need, x->shape);
@@ -10860,39 +11039,41 @@ static ae_status ae__idx_payload(ae_arena *arena, ae__source *s, const ae__idx *
 
 // Both headers first, so that two files that do not belong together are found at once.
 static ae_status ae__idx_both(ae_dataset *d, ae_arena *arena, ae__source *images,
-                              ae__source *labels)
+                              ae__source *labels, ae__array_header *header)
 {
     ae__idx x, y;
     ae_status status = ae__source_begin(arena, images);
     if (status == AE_SUCCESS)
-        status = ae__idx_header(arena, images, &x);
+        status = header(arena, images, &x);
     if (status == AE_SUCCESS && labels)
         status = ae__source_begin(arena, labels);
     if (status == AE_SUCCESS && labels)
-        status = ae__idx_header(arena, labels, &y);
+        status = header(arena, labels, &y);
     if (status != AE_SUCCESS)
         return status;
-    if (labels && (y.type != 8 || y.values != y.n))
-        return ae__fail(arena, AE_E_FORMAT, "%s%s is %s of type %d: labels are n of type 8 (bytes)",
-                        labels->name, labels->part, y.shape, y.type);
+    if (labels && (!y.labels || y.values != y.n))
+        return ae__fail(arena, AE_E_FORMAT, "%s%s is %s of type %s: labels are n of type %s",
+                        labels->name, labels->part, y.shape, y.type,
+                        header == ae__idx_header ? "8 (bytes)" : "i or u, whole numbers");
     if (labels && y.n != x.n)
         return ae__fail(arena, AE_E_FORMAT, "%s%s holds %z labels, %s holds %z images",
                         labels->name, labels->part, y.n, images->name, x.n);
     void *data;
     int32_t *label = NULL;
+    const int bytes = (x.kind == 'u' || x.kind == 'b') && x.size == 1;
     status = ae__data_alloc(arena, images->name, &data, labels ? &label : NULL,
-                            x.values * (x.type == 8 ? 1 : 4), x.n);
+                            x.values * (bytes ? 1 : 4), x.n);
     if (status != AE_SUCCESS) {     // was the size a lie? then that is what to say
         size_t need = x.values * x.size, got = ae__source_read(images, NULL, need);
         return got < need ? ae__source_cut(arena, images, got, need, x.shape) : status;
     }
     ae_dataset out;
     memset(&out, 0, sizeof out);
-    if (x.type == 8)
+    if (bytes)
         out.bytes = (uint8_t *)data;
     else
         out.floats = (float *)data;
-    status = ae__idx_payload(arena, images, &x, x.type == 8 ? (uint8_t *)data : NULL, NULL,
+    status = ae__idx_payload(arena, images, &x, bytes ? (uint8_t *)data : NULL, NULL,
                              (float *)data);
     if (status == AE_SUCCESS && labels)
         status = ae__idx_payload(arena, labels, &y, NULL, label, NULL);
@@ -10903,7 +11084,7 @@ static ae_status ae__idx_both(ae_dataset *d, ae_arena *arena, ae__source *images
     out.c = x.c;
     out.h = x.h;
     out.w = x.w;
-    out.scale = x.type == 8 ? 1.0f / 255.0f : 1.0f;
+    out.scale = bytes && x.kind == 'u' ? 1.0f / 255.0f : 1.0f;
     out.deviation = 1.0f;
     *d = out;
     return AE_SUCCESS;
@@ -10912,10 +11093,10 @@ static ae_status ae__idx_both(ae_dataset *d, ae_arena *arena, ae__source *images
 // Needs of the arena what it leaves there and no more: n c h w bytes (floats where the file has
 // no bytes), and 4 n for labels.
 static ae_status ae__idx_read(ae_dataset *d, ae_arena *arena, ae__source *images,
-                              ae__source *labels)
+                              ae__source *labels, ae__array_header *header)
 {
     size_t mark = ae_arena_used(arena);
-    ae_status status = ae__idx_both(d, arena, images, labels);
+    ae_status status = ae__idx_both(d, arena, images, labels, header);
     if (status != AE_SUCCESS)
         ae_arena_rewind(arena, mark);
     ae__source_end(images);
@@ -10930,7 +11111,7 @@ AE_API ae_status ae_idx_parse(ae_dataset *d, ae_arena *arena, const void *images
     ae__source a, b;
     ae__source_bytes(&a, images, images_n, name, "");
     ae__source_bytes(&b, labels, labels_n, name, " labels");
-    return ae__idx_read(d, arena, &a, labels ? &b : NULL);
+    return ae__idx_read(d, arena, &a, labels ? &b : NULL, ae__idx_header);
 }
 
 // A decimal number that fills all of s: sign, digits, point, exponent. strtod would follow the
@@ -11173,7 +11354,7 @@ AE_API ae_status ae_idx_load(ae_dataset *d, ae_arena *arena, const char *images,
     ae__source a, b;
     ae__source_path(&a, images);
     ae__source_path(&b, labels ? labels : "");
-    return ae__idx_read(d, arena, &a, labels ? &b : NULL);
+    return ae__idx_read(d, arena, &a, labels ? &b : NULL, ae__idx_header);
 }
 
 AE_API ae_status ae_csv_load(ae_dataset *d, ae_arena *arena, const char *path, int labels)
@@ -11300,6 +11481,10 @@ static void ae__feed(ae_model *m, const ae_dataset *d, size_t first, int n, uint
     ae__byte_values(f.table, d);
     m->sample = 0;
     m->forward_n = 0;
+    m->fed.scale = ae__or(d->scale, 1.0f);
+    m->fed.mean = d->mean;
+    m->fed.deviation = ae__or(d->deviation, 1.0f);
+    m->fed.known = 1;
     ae__parallel(&m->exec, f.tasks, ae__feed_job, &f);
 }
 
@@ -11841,6 +12026,2289 @@ AE_API ae_status ae_fit(ae_model *m, const ae_dataset *d, const ae_optim *o,
 #endif
 
 /* ---------------------------------------------------------------------------
+   >>file   models as .safetensors, arrays as .npy and CSV                    */
+
+// Bytes on their way out: to memory, to a file, or only counted.
+typedef struct ae__sink {
+    unsigned char *dst;         // memory, capacity bytes of it, or NULL
+    size_t capacity;
+    void *file;                 // FILE *, or NULL
+    size_t size;                // bytes written or counted
+    int failed;                 // memory too small, or the file could not be written
+} ae__sink;
+
+typedef void ae__producer(ae__sink *out, const void *what);
+
+static ae__sink ae__sink_of(void *dst, size_t capacity)
+{
+    ae__sink s;
+    memset(&s, 0, sizeof s);
+    s.dst = (unsigned char *)dst;
+    s.capacity = capacity;
+    return s;
+}
+
+static void ae__put_bytes(ae__sink *s, const void *bytes, size_t n)
+{
+    if (s->dst) {
+        s->failed = s->failed || n > s->capacity - s->size;
+        if (!s->failed)
+            memcpy(s->dst + s->size, bytes, n);
+    }
+#ifndef AE_NO_STDIO
+    if (s->file)
+        s->failed = s->failed || fwrite(bytes, 1, n, (FILE *)s->file) != n;
+#endif
+    s->size += s->failed ? 0 : n;
+}
+
+static void ae__put_text(ae__sink *s, const char *text)
+{
+    ae__put_bytes(s, text, strlen(text));
+}
+
+static void ae__put_number(ae__sink *s, uint64_t v)
+{
+    char digits[21];
+    int i = 20;
+    digits[i] = 0;
+    do {
+        digits[--i] = (char)('0' + (int)(v % 10));
+        v /= 10;
+    } while (v);
+    ae__put_text(s, digits + i);
+}
+
+#ifndef AE_NO_STDIO
+// A file of what `produce` puts out: under a name beside it first, so that whoever looks at `path`
+// never sees half a file, and an old one stays when this one fails.
+static ae_status ae__write_file(ae_arena *arena, const char *path, ae__producer *produce,
+                                const void *what)
+{
+    char part[AE__PATH];
+    size_t length = strlen(path);
+    if (length + 5 > sizeof part)
+        return ae__fail(arena, AE_E_IO, "%s: the path is longer than %d bytes",
+                        ae__path_tail(path), AE__PATH - 5);
+    memcpy(part, path, length);
+    memcpy(part + length, ".tmp", 5);
+    ae__sink s = ae__sink_of(NULL, 0);
+    s.file = fopen(part, "wb");
+    if (!s.file)
+        return ae__fail(arena, AE_E_IO, "cannot write %s", ae__path_tail(path));
+    produce(&s, what);
+    s.failed = fflush((FILE *)s.file) != 0 || s.failed;
+    s.failed = fclose((FILE *)s.file) != 0 || s.failed;
+#ifdef _WIN32
+    if (!s.failed)
+        remove(path);           // Windows does not rename over a file
+#endif
+    s.failed = s.failed || rename(part, path) != 0;
+    if (!s.failed)
+        return AE_SUCCESS;
+    remove(part);
+    return ae__fail(arena, AE_E_IO, "cannot write %s", ae__path_tail(path));
+}
+#endif
+
+// ---- floats as text: no locale, no printf
+
+#define AE__FLOAT_TEXT 24
+
+// x with so many significant digits, 9 at most.
+static void ae__decimal(char text[AE__FLOAT_TEXT], float x, int digits)
+{
+    char number[AE__FLOAT_TEXT], one[2] = {0, 0};
+    ae__text t, u;
+    uint32_t bits;
+    double v = fabs((double)x), unit = 1.0;
+    int e = 0;                  // x is d.ddd 10^e
+    for (; v >= 10.0; v /= 10.0)
+        e++;
+    for (; v > 0.0 && v < 1.0; v *= 10.0)
+        e--;
+    for (int i = 1; i < digits; i++)
+        unit *= 10.0;
+    v = floor(v * unit + 0.5);
+    if (v >= 10.0 * unit) {     // 9.99 rounds up to the next power
+        v /= 10.0;
+        e++;
+    }
+    u.at = number;
+    u.end = number + sizeof number - 1;
+    ae__put_size(&u, (size_t)v);
+    int n = (int)strlen(number);
+    while (n > 1 && number[n - 1] == '0')
+        n--;
+    t.at = text;
+    t.end = text + AE__FLOAT_TEXT - 1;
+    memcpy(&bits, &x, 4);
+    ae__put(&t, bits >> 31 ? "-" : "");
+    const int first = e < -5 || e > 8 ? 0 : e;      // the power of ten of the first digit shown
+    for (int power = first > 0 ? first : 0; power >= 0 || power > first - n; power--) {
+        const int k = first - power;
+        one[0] = k >= 0 && k < n ? number[k] : '0';
+        ae__put(&t, power == -1 ? "." : "");
+        ae__put(&t, one);
+    }
+    if (first != e) {
+        ae__put(&t, "e");
+        ae__put_int(&t, e);
+    }
+}
+
+// What ae__float_text wrote, or any decimal number. 0: it is none.
+static int ae__float_from(const char *text, float *x)
+{
+    double v;
+    uint32_t bits = 0;
+    int i = 2;
+    if (text[0] != '0' || text[1] != 'x') {
+        if (!ae__number(text, &v))
+            return 0;
+        *x = (float)v;
+        return 1;
+    }
+    for (; text[i]; i++) {
+        const char *hex = "0123456789abcdef", *at = strchr(hex, text[i]);
+        if (at == NULL || i > 9)
+            return 0;
+        bits = bits << 4 | (uint32_t)(at - hex);
+    }
+    memcpy(x, &bits, 4);
+    return i == 10;
+}
+
+// The fewest digits that read back to the same bits; where none do, the bits.
+static void ae__float_text(char text[AE__FLOAT_TEXT], float x)
+{
+    uint32_t bits, back;
+    memcpy(&bits, &x, 4);
+    for (int digits = 6; digits <= 9 && ae__finite(x); digits++) {
+        float y = 0.0f;
+        ae__decimal(text, x, digits);
+        if (ae__float_from(text, &y) && (memcpy(&back, &y, 4), back == bits))
+            return;
+    }
+    memcpy(text, "0x", 2);
+    for (int i = 0; i < 8; i++)
+        text[2 + i] = "0123456789abcdef"[bits >> (28 - 4 * i) & 15];
+    text[10] = 0;
+}
+
+// ---- names and notes
+
+AE_API ae_tensor *ae_tensor_find(const ae_model *m, const char *name)
+{
+    ae_tensor *t = m && name ? m->first : NULL;
+    while (t && (t->kept || strcmp(t->name, name) != 0))
+        t = t->next;
+    return t;
+}
+
+AE_API const char *ae_tensor_name(const ae_tensor *t)
+{
+    return t ? t->name : "";
+}
+
+// How many bytes the character of UTF-8 at s has, of `left`; 0: it is none.
+static size_t ae__utf8(const unsigned char *s, size_t left)
+{
+    const unsigned b = left ? s[0] : 0xff;
+    const size_t n = b < 0x80 ? 1 : b < 0xc2 ? 0 : b < 0xe0 ? 2 : b < 0xf0 ? 3 : b < 0xf5 ? 4 : 0;
+    if (n == 0 || n > left)
+        return 0;
+    for (size_t i = 1; i < n; i++)
+        if ((s[i] & 0xc0) != 0x80)
+            return 0;
+    // written with more bytes than it needs, half of a pair, beyond Unicode
+    if ((b == 0xe0 && s[1] < 0xa0) || (b == 0xed && s[1] > 0x9f) || (b == 0xf0 && s[1] < 0x90)
+        || (b == 0xf4 && s[1] > 0x8f))
+        return 0;
+    return n;
+}
+
+static int ae__is_utf8(const char *text)
+{
+    const unsigned char *s = (const unsigned char *)text;
+    size_t left = strlen(text), n = 1;
+    for (; left && n; left -= n, s += n)
+        n = ae__utf8(s, left);
+    return n != 0;
+}
+
+static ae__note *ae__note_find(const ae_model *m, const char *key)
+{
+    ae__note *note = m->graph->notes;
+    while (note && strcmp(note->key, key) != 0)
+        note = note->next;
+    return note;
+}
+
+// What a note takes from the arena: nothing where the text it replaces has room enough.
+static size_t ae__note_bytes(const ae_model *m, const char *key, size_t size)
+{
+    const ae__note *old = ae__note_find(m, key);
+    return old && old->capacity >= size ? 0 : ae__round_up(ae__sat_add(sizeof(ae__note), size),
+                                                           AE_ALIGN);
+}
+
+// Room for `size` bytes of text under a key of fewer than AE__NAME_MAX, or NULL.
+static char *ae__note_room(ae_model *m, const char *key, size_t size)
+{
+    ae__note *note = ae__note_find(m, key), *next = note ? note->next : NULL, **at = &m->notes;
+    const size_t bytes = ae__note_bytes(m, key, size);
+    if (bytes == 0)
+        return note->value;
+    while (*at != note)         // the new one takes its place, or the last
+        at = &(*at)->next;
+    note = (ae__note *)ae_alloc(m->arena, bytes);
+    if (note == NULL)
+        return NULL;
+    ae__format(note->key, sizeof note->key, "%s", key);
+    note->value = (char *)(note + 1);
+    note->capacity = bytes - sizeof *note;
+    note->next = next;
+    *at = note;
+    return note->value;
+}
+
+AE_API ae_status ae_note(ae_model *m, const char *key, const char *value)
+{
+    if (m == NULL)
+        return AE_E_ARG;
+    if (m->graph != m || key == NULL || value == NULL)
+        return ae__report(m, AE_E_ARG, "ae_note: %s", m->graph != m ? "a fork has the notes of its "
+                          "model" : "the key or the value is NULL");
+    const size_t length = strlen(key), size = strlen(value) + 1;
+    if (length == 0 || length >= AE__NAME_MAX || strncmp(key, "ae.", 3) == 0 || !ae__is_utf8(key)
+        || !ae__is_utf8(value))
+        return ae__report(m, AE_E_ARG, "ae_note: a key has 1 to %d bytes and does not begin with "
+                          "\"ae.\"; both texts are UTF-8", AE__NAME_MAX - 1);
+    char *room = ae__note_room(m, key, size);
+    if (room == NULL)
+        return ae__report(m, AE_E_MEMORY, "ae_note: %s needs %z bytes, %z are left", key,
+                          ae__note_bytes(m, key, size), ae_arena_left(m->arena));
+    memcpy(room, value, size);
+    return AE_SUCCESS;
+}
+
+AE_API const char *ae_note_of(const ae_model *m, const char *key)
+{
+    const ae__note *note = m && key ? ae__note_find(m, key) : NULL;
+    return note ? note->value : NULL;
+}
+
+AE_API ae_status ae_scale_as_trained(const ae_model *m, ae_dataset *d)
+{
+    const ae__scaling *s = m ? &m->graph->trained : NULL;
+    if (m == NULL || d == NULL)
+        return AE_E_ARG;
+    if (!s->known)
+        return ae__fail(m->arena, AE_E_ARG, "ae_scale_as_trained: the model does not know how the "
+                        "data was scaled that it was trained on");
+    d->scale = s->scale;
+    d->mean = s->mean;
+    d->deviation = s->deviation;
+    return AE_SUCCESS;
+}
+
+// ---- the graph as text: a line a tensor, as "3 linear(2) out=128 name=encoder.0"
+
+/* What a line says: the settings of a tensor, as far as its operation has them. */
+typedef struct ae__spec {
+    ae_tensor t;
+    ae_init init[2];            // of weight and bias; their kinds apart, as ints
+    int init_kind[2];
+    float max_norm;
+    int no_bias, reduction;
+    int again, weights;         // numbers of the tensor that this one repeats, or whose weights it
+} ae__spec;                     // shares; -1: none
+
+enum { AE__FLOAT = 5, AE__WORD };
+
+typedef struct ae__setting {
+    const char *key;
+    size_t at;                  // in ae__spec
+    int type;                   // 1 to 4: so many ints
+    int otherwise;              // not written when it has this value
+    const char *words;          // of AE__WORD: what 0, 1, ... are called
+} ae__setting;
+
+#define AE__INITS \
+    "default uniform normal constant xavier_uniform xavier_normal he_uniform he_normal"
+
+static const ae__setting ae__settings[] = {
+    {"shape", offsetof(ae__spec, t.c), 3, 1, NULL},
+    {"out", offsetof(ae__spec, t.c), 1, 1, NULL},
+    {"no_bias", offsetof(ae__spec, no_bias), 1, 0, NULL},
+    {"a", offsetof(ae__spec, t.a), AE__FLOAT, 0, NULL},
+    {"kernel", offsetof(ae__spec, t.conv.kernel_h), 2, 0, NULL},
+    {"stride", offsetof(ae__spec, t.conv.stride_h), 2, 1, NULL},
+    {"pad", offsetof(ae__spec, t.conv.pad_h), 2, 0, NULL},
+    {"dilation", offsetof(ae__spec, t.conv.dilation_h), 2, 1, NULL},
+    {"output_pad", offsetof(ae__spec, t.conv.output_pad_h), 2, 0, NULL},
+    {"groups", offsetof(ae__spec, t.conv.groups), 1, 1, NULL},
+    {"exclude_pad", offsetof(ae__spec, t.pool.exclude_pad), 1, 0, NULL},
+    {"conv1d", offsetof(ae__spec, t.kind), 1, 0, NULL},
+    {"kind", offsetof(ae__spec, t.kind), AE__WORD, 0, "nearest bilinear"},
+    {"act", offsetof(ae__spec, t.kind), AE__WORD, 0,
+     "identity relu leaky_relu elu gelu gelu_tanh silu softplus sigmoid tanh"},
+    {"sides", offsetof(ae__spec, t.side), 4, 0, NULL},
+    {"eps", offsetof(ae__spec, t.eps), AE__FLOAT, 0, NULL},
+    {"group", offsetof(ae__spec, t.group), 1, 1, NULL},
+    {"low", offsetof(ae__spec, t.low), AE__FLOAT, 0, NULL},
+    {"high", offsetof(ae__spec, t.high), AE__FLOAT, 0, NULL},
+    {"always", offsetof(ae__spec, t.noise_always), 1, 0, NULL},
+    {"fixed", offsetof(ae__spec, t.noise_fixed), 1, 0, NULL},
+    {"k", offsetof(ae__spec, t.k), 1, 0, NULL},
+    {"codes", offsetof(ae__spec, t.vq.codes), 1, 0, NULL},
+    {"beta", offsetof(ae__spec, t.vq.beta), AE__FLOAT, 0, NULL},
+    {"decay", offsetof(ae__spec, t.vq.decay), AE__FLOAT, 0, NULL},
+    {"restart", offsetof(ae__spec, t.vq.restart), AE__FLOAT, 0, NULL},
+    {"gradient", offsetof(ae__spec, t.vq.gradient), 1, 0, NULL},
+    {"reduction", offsetof(ae__spec, reduction), AE__WORD, 0, "mean batch_mean sum"},
+    {"minimize", offsetof(ae__spec, t.minimized), 1, 0, NULL},
+    {"weight", offsetof(ae__spec, t.term_weight), AE__FLOAT, 1, NULL},
+    {"warm_up", offsetof(ae__spec, t.warm_up), AE__FLOAT, 0, NULL},
+    {"monitor", offsetof(ae__spec, t.monitored), 1, 0, NULL},
+    {"weight_init", offsetof(ae__spec, init_kind[0]), AE__WORD, 0, AE__INITS},
+    {"weight_a", offsetof(ae__spec, init[0].a), AE__FLOAT, 0, NULL},
+    {"weight_b", offsetof(ae__spec, init[0].b), AE__FLOAT, 0, NULL},
+    {"bias_init", offsetof(ae__spec, init_kind[1]), AE__WORD, 0, AE__INITS},
+    {"bias_a", offsetof(ae__spec, init[1].a), AE__FLOAT, 0, NULL},
+    {"bias_b", offsetof(ae__spec, init[1].b), AE__FLOAT, 0, NULL},
+    {"max_norm", offsetof(ae__spec, max_norm), AE__FLOAT, 0, NULL},
+    {"again", offsetof(ae__spec, again), 1, -1, NULL},
+    {"weights", offsetof(ae__spec, weights), 1, -1, NULL}
+};
+
+#define AE__SETTINGS (sizeof ae__settings / sizeof ae__settings[0])
+#define AE__BIAS " bias_init bias_a bias_b again weights"
+#define AE__LAYER " no_bias weight_init weight_a weight_b max_norm" AE__BIAS
+#define AE__TERM " reduction minimize weight warm_up monitor"
+
+/* The settings that operations have: all of ops[0] ... ops[count-1] have these. */
+typedef struct ae__syntax {
+    const ae__op *ops;
+    int count;
+    const char *keys;
+} ae__syntax;
+
+static const ae__syntax ae__syntaxes[] = {
+    {&ae__op_input, 1, "shape"},
+    {&ae__op_labels, 1, ""},
+    {&ae__op_linear, 1, "out" AE__LAYER},
+    {&ae__op_tied_linear, 1, AE__BIAS},
+    {&ae__op_conv2d, 1, "conv1d out kernel stride pad dilation groups" AE__LAYER},
+    {&ae__op_conv_transpose2d, 1, "out kernel stride pad dilation output_pad groups" AE__LAYER},
+    {&ae__op_max_pool2d, 1, "kernel stride pad dilation"},
+    {&ae__op_avg_pool2d, 1, "kernel stride pad exclude_pad"},
+    {&ae__op_max_unpool2d, 1, ""},
+    {&ae__op_upsample2d, 1, "shape kind"},
+    {&ae__op_pad2d, 1, "sides a"},
+    {&ae__op_batch_norm, 1, "eps a no_bias"},
+    {&ae__op_layer_norm, 1, "eps no_bias again"},
+    {&ae__op_group_norm, 1, "groups eps no_bias again"},
+    {ae__op_activation, AE_ACT_COUNT, "a"},
+    {&ae__op_softmax, 1, ""},
+    {&ae__op_add, 1, ""},
+    {&ae__op_concat, 1, ""},
+    {&ae__op_reshape, 1, "shape"},
+    {ae__op_noise, AE__NOISES, "a group low high always fixed"},
+    {&ae__op_gaussian_sample, 1, "always"},
+    {&ae__op_one_hot, 1, "out"},
+    {&ae__op_top_k, 1, "k"},
+    {&ae__op_vq, 1, "codes beta decay restart gradient"},
+#ifndef AE_NO_TRAIN
+    {ae__op_loss, AE_LOSS_COUNT, "a" AE__TERM},
+    {&ae__op_cross_entropy, 1, AE__TERM},
+    {&ae__op_kl_normal, 1, "a" AE__TERM},
+    {&ae__op_gaussian_nll, 1, AE__TERM},
+    {&ae__op_log_normal, 1, ""},
+    {&ae__op_log_bernoulli, 1, ""},
+    {&ae__op_iwae, 1, "k" AE__TERM},
+    {&ae__op_vq_loss, 1, AE__TERM},
+    {&ae__op_mmd, 1, AE__TERM},
+    {&ae__op_l1_penalty, 1, AE__TERM},
+    {&ae__op_kl_sparsity, 1, "a" AE__TERM},
+    {&ae__op_contractive, 1, "act a" AE__TERM},
+    {&ae__op_contractive_estimate, 1, "a" AE__TERM},
+    {&ae__op_weight_l1, 1, "weights" AE__TERM},
+    {&ae__op_weight_l2, 1, "weights" AE__TERM},
+    {&ae__op_orthogonal, 1, "weights" AE__TERM},
+#endif
+};
+
+#define AE__SYNTAXES (sizeof ae__syntaxes / sizeof ae__syntaxes[0])
+
+// Which word of a list this is, from 0; -1: none.
+static int ae__word_at(const char *list, const char *word)
+{
+    const size_t length = strlen(word);
+    for (int i = 0; *list; i++) {
+        const size_t n = strcspn(list, " ");
+        if (n == length && memcmp(list, word, n) == 0 && n)
+            return i;
+        list += n + (list[n] != 0);
+    }
+    return -1;
+}
+
+// The operation of this name, and its settings.
+static const ae__op *ae__op_of(const char *name, const char **keys)
+{
+    for (size_t i = 0; i < AE__SYNTAXES; i++)
+        for (int j = 0; j < ae__syntaxes[i].count; j++)
+            if (strcmp(ae__syntaxes[i].ops[j].name, name) == 0) {
+                *keys = ae__syntaxes[i].keys;
+                return ae__syntaxes[i].ops + j;
+            }
+    return NULL;
+}
+
+static void ae__spec_begin(ae__spec *l)
+{
+    memset(l, 0, sizeof *l);
+    for (size_t i = 0; i < AE__SETTINGS; i++) {
+        const ae__setting *a = &ae__settings[i];
+        char *at = (char *)l + a->at;
+        const float x = (float)a->otherwise;
+        for (int j = 0; j < 4 && (j < a->type || (j == 0 && a->type == AE__WORD)); j++)
+            if (a->type != AE__FLOAT)
+                memcpy(at + (size_t)j * sizeof(int), &a->otherwise, sizeof(int));
+        if (a->type == AE__FLOAT)
+            memcpy(at, &x, sizeof x);
+    }
+}
+
+/* The settings of t as a line has them. Weights belong to the first tensor that has them; one of
+   the same operation with all the same parameters is that one again. */
+static void ae__spec_of(ae__spec *l, const ae_tensor *t)
+{
+    const ae_param *of[2] = {t->weight, t->bias};
+    ae__spec_begin(l);
+    l->t = *t;
+    l->no_bias = t->bias == NULL;
+    l->reduction = (int)t->reduction;
+    l->t.term_weight = t->minimized ? t->term_weight : 1.0f;
+    if (t->op == &ae__op_group_norm)
+        l->t.conv.groups = t->groups;
+    if (t->op == &ae__op_max_pool2d || t->op == &ae__op_avg_pool2d)
+        memcpy(&l->t.conv, &t->pool, offsetof(ae_pool, exclude_pad));       // they begin alike
+    for (int i = 0; i < 2 && of[i]; i++) {
+        l->init[i] = of[i]->init;
+        l->init_kind[i] = (int)of[i]->init.kind;
+    }
+    if (t->weight)
+        l->max_norm = t->weight->max_norm;
+    for (const ae_tensor *u = t->model->first; u != t && t->weight && l->again < 0; u = u->next) {
+        if (u->weight == t->weight && u->bias == t->bias && u->op == t->op)
+            l->again = u->id;
+        if (u->weight == t->weight && l->weights < 0)
+            l->weights = u->id;
+    }
+}
+
+static void ae__setting_text(char *text, size_t capacity, const ae__setting *a, const char *at)
+{
+    char number[AE__FLOAT_TEXT];
+    int v;
+    float x;
+    text[0] = 0;
+    if (a->type == AE__FLOAT) {
+        memcpy(&x, at, sizeof x);
+        ae__float_text(number, x);
+        if (x != (float)a->otherwise)
+            ae__format(text, capacity, "%s", number);
+    } else if (a->type == AE__WORD) {
+        const char *word = a->words;
+        memcpy(&v, at, sizeof v);
+        for (int i = 0; i < v; i++)
+            word += strcspn(word, " ") + 1;
+        if (v != a->otherwise)
+            ae__format(text, ae__min(capacity, strcspn(word, " ") + 1), "%s", word);
+    } else {
+        int other = 0;
+        for (int i = 0; i < a->type; i++) {
+            memcpy(&v, at + (size_t)i * sizeof v, sizeof v);
+            other |= v != a->otherwise;
+            const size_t end = strlen(text);
+            ae__format(text + end, capacity - end, i ? "x%d" : "%d", v);
+        }
+        if (!other)
+            text[0] = 0;
+    }
+}
+
+// Text inside the quotes of a JSON string.
+static void ae__put_json(ae__sink *s, const char *text)
+{
+    static const char hex[] = "0123456789abcdef";
+    for (; *text; text++) {
+        const unsigned char c = (unsigned char)*text;
+        const char code[] = {'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15], 0};
+        if (c == '\n')
+            ae__put_text(s, "\\n");
+        else if (c < 32)
+            ae__put_text(s, code);
+        else {
+            ae__put_text(s, c == '"' || c == '\\' ? "\\" : "");
+            ae__put_bytes(s, text, 1);
+        }
+    }
+}
+
+static void ae__put_line(ae__sink *s, const ae_tensor *t)
+{
+    char text[AE__NAME_MAX + 32], value[AE__NAME_MAX];
+    const char *keys = "", *open = "(";
+    ae__spec l;
+    ae__spec_of(&l, t);
+    ae__op_of(t->op->name, &keys);
+    if (t->loss < 0 && (l.again >= 0 || l.weights >= 0))    // the rest follows from what is shared
+        keys = l.again >= 0 ? "again" : AE__BIAS;
+    ae__format(text, sizeof text, "%d %s", t->id, t->op->name);
+    ae__put_json(s, text);
+    for (int i = 0; i < AE__INPUTS && t->in[i]; i++) {
+        const ae_tensor *in = t->in[i];
+        if (in->kept && in->next == t)      // made by its operation; of an unpooling, its pooling's
+            continue;
+        ae__format(text, sizeof text, "%s%d", open, in->kept ? in->next->id : in->id);
+        ae__put_json(s, text);
+        open = ",";
+    }
+    ae__put_json(s, *open == '(' ? "()" : ")");
+    for (size_t i = 0; i < AE__SETTINGS; i++) {
+        const ae__setting *a = &ae__settings[i];
+        if (ae__word_at(keys, a->key) < 0)
+            continue;
+        ae__setting_text(value, sizeof value, a, (const char *)&l + a->at);
+        ae__format(text, sizeof text, " %s=%s", a->key, value);
+        if (value[0])
+            ae__put_json(s, text);
+    }
+    ae__auto_name_at(t->model, t, t->op->name, value);
+    ae__format(text, sizeof text, " name=%s", t->name);
+    if (strcmp(value, t->name) != 0)
+        ae__put_json(s, text);
+    ae__put_json(s, "\n");
+}
+
+// ---- ... and back: every tensor by the function that a program would call
+
+// A whole number at *s, which moves behind it. 0: there is none, or it is too large.
+static int ae__whole_number(const char **s, int *v)
+{
+    const int negative = **s == '-';
+    int64_t n = 0;
+    *s += negative;
+    const char *from = *s;
+    for (; **s >= '0' && **s <= '9' && n <= 0x7fffffff; ++*s)
+        n = 10 * n + (**s - '0');
+    *v = (int)(negative ? -n : n <= 0x7fffffff ? n : 0);
+    return *s > from && n <= 0x7fffffff;
+}
+
+// Takes "key=value" into the line. 0: the operation has no such setting, or not this value.
+static int ae__spec_take(ae__spec *l, const char *keys, const char *key, const char *value)
+{
+    const ae__setting *a = ae__settings, *end = a + AE__SETTINGS;
+    float x;
+    int v;
+    while (a < end && strcmp(a->key, key) != 0)
+        a++;
+    if (a == end || ae__word_at(keys, key) < 0)
+        return 0;
+    char *at = (char *)l + a->at;
+    if (a->type == AE__FLOAT) {
+        if (!ae__float_from(value, &x) || !ae__finite(x))
+            return 0;
+        memcpy(at, &x, sizeof x);
+        return 1;
+    }
+    if (a->type == AE__WORD) {
+        v = ae__word_at(a->words, value);
+        memcpy(at, &v, sizeof v);
+        return v >= 0;
+    }
+    for (int i = 0; i < a->type; i++, value += i < a->type) {
+        if (!ae__whole_number(&value, &v) || (i + 1 < a->type && *value != 'x'))
+            return 0;
+        memcpy(at + (size_t)i * sizeof v, &v, sizeof v);
+    }
+    return *value == 0;
+}
+
+static ae_tensor *ae__tensor_at(const ae_model *m, int id)
+{
+    ae_tensor *t = m->first;
+    while (t && t->id != id)
+        t = t->next;
+    return t && !t->kept ? t : NULL;
+}
+
+#ifndef AE_NO_TRAIN
+static ae_tensor *ae__make_loss(ae_model *m, const ae__op *op, ae_tensor *const in[],
+                                const ae__spec *l)
+{
+    ae_tensor *x = in[0], *y = in[1], *owner = ae__tensor_at(m, l->weights);
+    const ae_reduction r = (ae_reduction)l->reduction;
+    const float a = l->t.a;
+    if (op->forward == ae__loss_forward)
+        return ae__elementwise_loss((ae_loss_kind)(op - ae__op_loss), x, y, a, r);
+    if (op == &ae__op_weight_l1)
+        return owner ? ae_weight_l1(owner) : NULL;
+    if (op == &ae__op_weight_l2)
+        return owner ? ae_weight_l2(owner) : NULL;
+    if (op == &ae__op_orthogonal)
+        return owner ? ae_orthogonal(owner) : NULL;
+    if (x == NULL)
+        return NULL;
+    if (op == &ae__op_cross_entropy)
+        return ae_cross_entropy(x, y, r);
+    if (op == &ae__op_kl_normal)
+        return ae_kl_normal(x, y, a, r);
+    if (op == &ae__op_gaussian_nll)
+        return ae_gaussian_nll(y, in[2], x, r);
+    if (op == &ae__op_log_normal)
+        return ae_log_normal(x, y, in[2]);
+    if (op == &ae__op_log_bernoulli)
+        return ae_log_bernoulli(x, y);
+    if (op == &ae__op_iwae)
+        return ae_iwae(x, y, in[2], l->t.k, r);
+    if (op == &ae__op_vq_loss)
+        return y ? ae_vq_loss(y, r) : NULL;
+    if (op == &ae__op_mmd)
+        return ae_mmd(x);
+    if (op == &ae__op_l1_penalty)
+        return ae_l1_penalty(x, r);
+    if (op == &ae__op_kl_sparsity)
+        return ae_kl_sparsity(x, a, r);
+    if (op == &ae__op_contractive)
+        return x->op == &ae__op_linear ? ae__contractive(x, l->t.kind, a, r) : NULL;
+    if (op == &ae__op_contractive_estimate)
+        return y && a > 0.0f ? ae__estimate(x, y, a, r) : NULL;
+    return NULL;
+}
+#endif
+
+static ae_tensor *ae__make_picture(const ae__op *op, ae_tensor *x, ae_tensor *y, const ae__spec *l)
+{
+    const ae_tensor *s = &l->t;
+    ae_conv conv = s->conv;
+    ae_pool pool = s->pool;
+    conv.no_bias = l->no_bias;
+    memcpy(&pool, &conv, offsetof(ae_pool, exclude_pad));
+    if (op == &ae__op_conv2d && s->kind)
+        return conv.kernel_h == 1 ? ae__one_line(ae_conv2d_with(x, s->c, &conv)) : NULL;
+    if (op == &ae__op_conv2d)
+        return ae_conv2d_with(x, s->c, &conv);
+    if (op == &ae__op_conv_transpose2d)
+        return ae_conv_transpose2d_with(x, s->c, &conv);
+    if (op == &ae__op_max_pool2d || op == &ae__op_avg_pool2d)
+        return ae__pool(x, op, &pool);
+    if (op == &ae__op_max_unpool2d)
+        return y ? ae_max_unpool2d(x, y) : NULL;
+    if (op == &ae__op_upsample2d)
+        return s->c == x->c ? ae_resize(x, (ae_upsample_kind)s->kind, s->h, s->w) : NULL;
+    if (op == &ae__op_pad2d)
+        return ae_pad2d(x, s->side[0], s->side[1], s->side[2], s->side[3], s->a);
+    return NULL;
+}
+
+static ae_tensor *ae__make_layer(const ae__op *op, ae_tensor *x, ae_tensor *y, const ae__spec *l)
+{
+    const ae_tensor *s = &l->t;
+    const ae_norm norm = {s->eps, s->a, l->no_bias};
+    ae_vq_options vq = s->vq;
+    vq.restart = vq.restart > 0.0f ? vq.restart : -1.0f;
+    if (op == &ae__op_linear)
+        return ae__linear(x, s->c, !l->no_bias);
+    if (op->forward == ae__activation_forward)
+        return ae_activation(x, (ae_act)(op - ae__op_activation), s->a);
+    if (op == &ae__op_softmax)
+        return ae_softmax(x);
+    if (op == &ae__op_add)
+        return ae_add(x, y);
+    if (op == &ae__op_concat)
+        return ae_concat(x, y);
+    if (op == &ae__op_reshape)
+        return ae_reshape(x, AE__CHW(s));
+    if (op == &ae__op_batch_norm)
+        return ae_batch_norm(x, &norm);
+    if (op == &ae__op_layer_norm)
+        return ae_layer_norm(x, &norm);
+    if (op == &ae__op_group_norm)
+        return ae_group_norm(x, s->conv.groups, &norm);
+    if (op == &ae__op_gaussian_sample)
+        return ae_gaussian_sample(x, y);
+    if (op == &ae__op_one_hot)
+        return ae_one_hot(x, s->c);
+    if (op == &ae__op_top_k)
+        return ae_top_k(x, s->k);
+    if (op == &ae__op_vq)
+        return ae_vq(x, &vq);
+    if (op->forward != ae__noise_forward)
+        return ae__make_picture(op, x, y, l);
+    const int dropout = op == &ae__op_noise[AE__DROPOUT];
+    return dropout && s->group > 1 ? ae_spatial_dropout(x, s->a)
+         : ae__noise_layer(x, (int)(op - ae__op_noise), s->a, s->low, s->high);
+}
+
+// The tensor of a line, or NULL: after a mistake, or because something is missing.
+static ae_tensor *ae__make(ae_model *m, const ae__op *op, ae_tensor *const in[], const ae__spec *l)
+{
+    ae_tensor *again = ae__tensor_at(m, l->again), *owner = ae__tensor_at(m, l->weights);
+    const int layer = op == &ae__op_tied_linear || op == &ae__op_conv_transpose2d;
+    if (op == &ae__op_input)
+        return ae_input(m, AE__CHW(&l->t));
+    if (op == &ae__op_labels)
+        return ae_labels(m);
+#ifndef AE_NO_TRAIN
+    const char *keys;
+    ae__op_of(op->name, &keys);
+    if (ae__word_at(keys, "minimize") >= 0 || op == &ae__op_log_normal
+        || op == &ae__op_log_bernoulli)
+        return ae__make_loss(m, op, in, l);
+#endif
+    if (in[0] == NULL || (l->again >= 0 && (again == NULL || again->op != op)))
+        return NULL;
+    if (l->again >= 0)
+        return ae_again(again, again->in[0], in[0]);
+    if (l->weights >= 0 || op == &ae__op_tied_linear)
+        return layer && owner ? ae_tied(in[0], owner) : NULL;
+    return ae__make_layer(op, in[0], in[1], l);
+}
+
+// What a line says beyond its constructor.
+static void ae__finish(ae_tensor *t, const ae__spec *l, const char *name)
+{
+    ae_param *of[2] = {t->weight, t->bias};
+    const int layer = t->op == &ae__op_linear || t->op == &ae__op_tied_linear || ae__is_conv(t);
+    for (int i = 0; i < 2; i++)
+        if (layer && of[i] && l->again < 0 && (i == 1 || l->weights < 0)) {
+            of[i]->init = l->init[i];
+            of[i]->init.kind = (ae_init_kind)l->init_kind[i];
+        }
+    if (layer && l->max_norm > 0.0f)
+        t->weight->max_norm = l->max_norm;
+    if (l->t.noise_always)
+        ae_noise_always(t);
+    if (l->t.noise_fixed)
+        ae_noise_fixed(t);
+#ifndef AE_NO_TRAIN
+    if (l->t.minimized)
+        ae_minimize_weighted(t, l->t.term_weight);
+    if (l->t.minimized && l->t.warm_up != 0.0f)
+        ae_warm_up(t, l->t.warm_up);
+    if (l->t.monitored)
+        ae_monitor(t);
+#endif
+    if (name[0])
+        ae_name(t, name);
+}
+
+/* A line cut into its words, in place. */
+typedef struct ae__cut {
+    int id, in[AE__INPUTS], count;
+    char *op, *rest;
+} ae__cut;
+
+static int ae__cut_line(ae__cut *c, char *line)
+{
+    const char *s = line;
+    memset(c, 0, sizeof *c);
+    if (!ae__whole_number(&s, &c->id) || *s != ' ')
+        return 0;
+    c->op = line + (s - line) + 1;
+    char *open = strchr(c->op, '(');
+    if (open == NULL)
+        return 0;
+    *open = 0;
+    s = open + 1;
+    while (*s != ')') {
+        if (c->count == AE__INPUTS || !ae__whole_number(&s, &c->in[c->count++])
+            || (*s != ')' && *s != ',') || (*s == ',' && s[1] == ')'))
+            return 0;
+        s += *s == ',';
+    }
+    c->rest = line + (s - line) + 1;
+    return *c->rest == 0 || *c->rest == ' ';
+}
+
+// Whether t is what the line says: its number, its inputs, its shape where the line has one.
+static int ae__spec_fits(const ae_tensor *t, const ae__cut *c, ae_tensor *const in[],
+                         const char *keys, const ae__spec *l)
+{
+    int count = 0;
+    for (int i = 0; i < AE__INPUTS && t->in[i]; i++) {
+        const ae_tensor *x = t->in[i]->kept ? t->in[i]->next : t->in[i];
+        if (x != t && (count == c->count || in[count++] != x))
+            return 0;
+    }
+    const int shape = ae__word_at(keys, "shape") >= 0;
+    return count == c->count && t->id == c->id
+        && (!shape || (t->c == l->t.c && t->h == l->t.h && t->w == l->t.w));
+}
+
+#ifdef AE_NO_TRAIN
+static const char ae__left_out[] = "mse l1 huber smooth_l1 bce bce_logits cross_entropy kl_normal "
+    "gaussian_nll log_normal log_bernoulli iwae vq_loss mmd l1_penalty kl_sparsity contractive "
+    "contractive_estimate weight_l1 weight_l2 orthogonal";
+#endif
+
+/* Makes the tensor of one line. What only training has is left out where there is none, but its
+   numbers are not given to others: noise depends on them. */
+static const char *ae__read_line(ae_model *m, char *line)
+{
+    ae_tensor *in[AE__INPUTS] = {NULL, NULL, NULL}, *t;
+    const char *keys = "", *name = "";
+    ae__cut c;
+    ae__spec l;
+    if (!ae__cut_line(&c, line))
+        return "it is not of the form: number operation(inputs) settings";
+    const ae__op *op = ae__op_of(c.op, &keys);
+    int missing = 0;
+    for (int i = 0; i < c.count; i++)
+        missing |= (in[i] = ae__tensor_at(m, c.in[i])) == NULL;
+#ifdef AE_NO_TRAIN
+    if ((ae__word_at(ae__left_out, c.op) >= 0 || (op && missing))
+        && (c.id == m->tensors || c.id == m->tensors + 1)) {
+        m->tensors = c.id + 1;
+        return NULL;
+    }
+#endif
+    if (op == NULL || missing)
+        return missing ? "an input of it is not there" : "there is no such operation";
+    ae__spec_begin(&l);
+    for (int more = *c.rest == ' '; more;) {
+        char *key = c.rest + 1, *value;
+        c.rest = key + strcspn(key, " ");
+        more = *c.rest == ' ';
+        *c.rest = 0;
+        if ((value = strchr(key, '=')) == NULL)
+            return "a setting is not of the form key=value";
+        *value++ = 0;
+        if (strcmp(key, "name") == 0)
+            name = value;
+        else if (!ae__spec_take(&l, keys, key, value))
+            return "it has a setting that does not fit";
+    }
+    t = ae__make(m, op, in, &l);
+    if (t && !ae__spec_fits(t, &c, in, keys, &l))
+        return "its number, inputs or shape do not fit";
+    if (t)
+        ae__finish(t, &l, name);
+    return m->broken ? m->error : t ? NULL : "its inputs or settings do not fit";
+}
+
+// ---- JSON, as far as safetensors has it
+
+/* What is left to read; a text in quotes, what lies between them. Texts are checked where they are
+   first read. */
+typedef struct ae__json {
+    const unsigned char *at, *end;
+    int bad;                    // not JSON, from here on
+} ae__json;
+
+// Passes blanks and, where it is next, c.
+static int ae__json_pass(ae__json *j, int c)
+{
+    while (j->at < j->end && *j->at && strchr(" \t\n\r", *j->at))
+        j->at++;
+    if (j->at == j->end || *j->at != c)
+        return 0;
+    j->at++;
+    return 1;
+}
+
+// The four digits of \uXXXX; beyond 65535: they are none.
+static uint32_t ae__json_hex(ae__json *j)
+{
+    uint32_t u = 0;
+    for (int i = 0; i < 4; i++) {
+        const int c = j->at < j->end ? *j->at++ : 0;
+        const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                        : c >= 'A' && c <= 'F' ? c - 'A' + 10 : 1 << 16;
+        u = u << 4 | (uint32_t)digit;
+    }
+    return u;
+}
+
+static int ae__json_escape(ae__json *j, unsigned char c[4])
+{
+    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+    const int e = j->at < j->end ? *j->at++ : 0;
+    const char *at = e ? strchr(from, e) : NULL;
+    if (at)
+        c[0] = (unsigned char)to[at - from];
+    if (at || e != 'u')
+        return at ? 1 : -1;
+    uint32_t u = ae__json_hex(j);
+    if (u >> 10 == 0xd800 >> 10) {          // half of a pair
+        if (j->end - j->at < 6 || j->at[0] != '\\' || j->at[1] != 'u')
+            return -1;
+        j->at += 2;
+        const uint32_t low = ae__json_hex(j);
+        if (low >> 10 != 0xdc00 >> 10)
+            return -1;
+        u = 0x10000 + ((u & 1023) << 10 | (low & 1023));
+    } else if (u > 0xffff || u >> 10 == 0xdc00 >> 10)
+        return -1;
+    const int n = u < 0x80 ? 1 : u < 0x800 ? 2 : u < 0x10000 ? 3 : 4;
+    for (int i = n - 1; i > 0; i--, u >>= 6)
+        c[i] = (unsigned char)(0x80 | (u & 63));
+    static const unsigned char lead[] = {0, 0, 0xc0, 0xe0, 0xf0};
+    c[0] = (unsigned char)(lead[n] | u);
+    return n;
+}
+
+// The next character of a text, 1 to 4 bytes of UTF-8: how many. 0: the end. -1: it is none.
+static int ae__json_char(ae__json *text, unsigned char c[4])
+{
+    if (text->at == text->end)
+        return 0;
+    if (*text->at == '\\') {
+        text->at++;
+        return ae__json_escape(text, c);
+    }
+    const size_t n = *text->at < 32 ? 0 : ae__utf8(text->at, (size_t)(text->end - text->at));
+    memcpy(c, text->at, n);
+    text->at += n;
+    return n ? (int)n : -1;
+}
+
+// A text, which must be next.
+static void ae__json_text(ae__json *j, ae__json *text)
+{
+    unsigned char c[4];
+    j->bad |= !ae__json_pass(j, '"');
+    *text = *j;
+    while (!j->bad && j->at < j->end && *j->at != '"')
+        j->bad |= ae__json_char(j, c) < 0;
+    text->end = j->at;
+    j->bad |= !ae__json_pass(j, '"');
+}
+
+// A whole number; SIZE_MAX if it is larger.
+static size_t ae__json_number(ae__json *j)
+{
+    size_t n = 0;
+    ae__json_pass(j, 0);
+    j->bad |= j->at == j->end || *j->at < '0' || *j->at > '9';
+    for (; !j->bad && j->at < j->end && *j->at >= '0' && *j->at <= '9'; j->at++)
+        n = ae__sat_add(ae__sat_mul(n, 10), (size_t)(*j->at - '0'));
+    return n;
+}
+
+// Whether an object whose { was read, or an array, has one more member: passes the comma, or the
+// bracket that ends it. first: no comma is expected.
+static int ae__json_more(ae__json *j, int *first, int bracket)
+{
+    if (j->bad || ae__json_pass(j, bracket))
+        return 0;
+    if (!*first)
+        j->bad |= !ae__json_pass(j, ',');
+    *first = 0;
+    return !j->bad;
+}
+
+static void ae__json_key(ae__json *j, ae__json *key)
+{
+    ae__json_text(j, key);
+    j->bad |= !ae__json_pass(j, ':');
+}
+
+// The text as a string: cut where there is no room, or at a character 0. How many bytes it has.
+static size_t ae__json_copy(ae__json text, char *dst, size_t capacity)
+{
+    unsigned char c[4];
+    size_t size = 0;
+    int n;
+    while ((n = ae__json_char(&text, c)) > 0 && c[0]) {
+        if (size + (size_t)n < capacity)
+            memcpy(dst + size, c, (size_t)n);
+        size += (size_t)n;
+        if (size < capacity)
+            dst[size] = 0;
+    }
+    if (size == 0 && capacity)
+        dst[0] = 0;
+    return size;
+}
+
+static int ae__json_is(ae__json text, const char *s)
+{
+    char copy[AE__NAME_MAX];
+    return ae__json_copy(text, copy, sizeof copy) < sizeof copy && strcmp(copy, s) == 0;
+}
+
+// ---- reading a model
+
+static const char *const ae__meta_names[] = {
+    "ae.graph", "ae.seed", "ae.optim_states", "ae.scale", "ae.mean", "ae.deviation",
+    "ae.probe.input", "ae.probe.output"
+};
+enum {
+    AE__GRAPH, AE__SEED, AE__OPTIM_STATES, AE__SCALE, AE__MEAN, AE__DEVIATION, AE__PROBE_INPUT,
+    AE__PROBE_OUTPUT, AE__METAS
+};
+
+/* What the header says about one tensor. */
+typedef struct ae__entry {
+    ae__json name, dtype;
+    size_t shape[4], begin, end;
+    int dims;
+} ae__entry;
+
+/* Where in the data the values of a parameter stand. */
+typedef struct ae__slot {
+    size_t begin, end, size;    // size: of a value
+    int kind, found, done;
+    const ae_param *param;      // NULL: of those that are no parameter
+} ae__slot;
+
+typedef struct ae__model_file {
+    ae_arena *arena;
+    unsigned char *arena_end;   // as it was
+    ae__source source;
+    const char *name;
+    ae__json header, meta[AE__METAS];
+    ae__slot *slots;            // of parameters; of their num_batches_tracked; ae.optim; ae.state
+    float *optim;               // where the optimiser's state goes, or NULL
+    int training;               // the file has it
+    size_t states;              // of ae.optim
+} ae__model_file;
+
+// From the end of the arena, so that what stays can lie at its front.
+static void *ae__borrow(ae_arena *arena, size_t bytes)
+{
+    const size_t left = ae_arena_left(arena);
+    if (bytes > left)
+        return NULL;
+    unsigned char *at = arena->end - bytes;
+    const size_t odd = (size_t)((uintptr_t)at & (AE_ALIGN - 1));
+    if (odd > left - bytes)
+        return NULL;
+    arena->end = at - odd;
+    return memset(arena->end, 0, bytes);
+}
+
+static void ae__entry_shape(ae__json *j, ae__entry *e)
+{
+    int first = 1;
+    j->bad |= !ae__json_pass(j, '[');
+    for (e->dims = 0; ae__json_more(j, &first, ']');) {
+        const size_t side = ae__json_number(j);
+        if (side != 1 && e->dims < 4)       // sides of 1 do not count
+            e->shape[e->dims] = side;
+        e->dims += side != 1;
+    }
+}
+
+static void ae__json_entry(ae__json *j, ae__entry *e)
+{
+    int first = 1, dtype = 0, shape = 0, offsets = 0;
+    memset(e->shape, 0, sizeof e->shape);
+    j->bad |= !ae__json_pass(j, '{');
+    while (ae__json_more(j, &first, '}')) {
+        ae__json key;
+        ae__json_key(j, &key);
+        if (j->bad)
+            return;
+        if (ae__json_is(key, "dtype")) {
+            ae__json_text(j, &e->dtype);
+            dtype++;
+        } else if (ae__json_is(key, "shape")) {
+            ae__entry_shape(j, e);
+            shape++;
+        } else if (ae__json_is(key, "data_offsets")) {
+            j->bad |= !ae__json_pass(j, '[');
+            e->begin = ae__json_number(j);
+            j->bad |= !ae__json_pass(j, ',');
+            e->end = ae__json_number(j);
+            j->bad |= !ae__json_pass(j, ']');
+            offsets++;
+        } else
+            j->bad = 1;
+    }
+    j->bad |= dtype != 1 || shape != 1 || offsets != 1;
+}
+
+/* The next tensor of a header, from *j = header on; 0 at the end. f: metadata that passes is kept
+   there, its first occurrence; NULL: it is known. */
+static int ae__next_entry(ae__json *j, int *first, ae__entry *e, ae__model_file *f)
+{
+    while (ae__json_more(j, first, '}')) {
+        int inner = 1;
+        ae__json_key(j, &e->name);
+        if (j->bad)
+            return 0;
+        if (!ae__json_is(e->name, "__metadata__")) {
+            ae__json_entry(j, e);
+            return !j->bad;
+        }
+        j->bad |= !ae__json_pass(j, '{');
+        while (ae__json_more(j, &inner, '}')) {
+            ae__json key, text;
+            ae__json_key(j, &key);
+            ae__json_text(j, &text);
+            for (int i = 0; i < AE__METAS && f && !j->bad; i++)
+                if (!f->meta[i].at && ae__json_is(key, ae__meta_names[i]))
+                    f->meta[i] = text;
+        }
+    }
+    return 0;
+}
+
+// The header: eight bytes that tell its size, then JSON. It is checked here, from end to end.
+static ae_status ae__file_begin(ae__model_file *f, ae_arena *arena)
+{
+    ae__source *s = &f->source;
+    unsigned char raw[8];
+    f->arena = arena;
+    f->arena_end = arena->end;
+    f->name = s->name;
+    ae_status status = ae__source_begin(arena, s);
+    if (status)
+        return status;
+    size_t got = ae__source_read(s, raw, 8);
+    if (got < 8)
+        return ae__source_cut(arena, s, got, 8, "the size of its header");
+    const uint64_t size = ae__little_endian(raw, 8);
+    if (size < 2 || size > 100000000)       // safetensors' own limit
+        return ae__fail(arena, AE_E_FORMAT, "%s is not safetensors: its header would have %g bytes",
+                        f->name, (double)size);
+    const size_t n = (size_t)size;
+    unsigned char *copy = s->path ? (unsigned char *)ae__borrow(arena, n) : NULL;
+    const unsigned char *header = copy ? copy : s->at;      // in memory it is read where it is
+    got = ae__source_read(s, copy, n);
+    if (got < n)                            // also where its size was a lie
+        return ae__source_cut(arena, s, got, n, "its header");
+    if (s->path && copy == NULL)
+        return ae__fail(arena, AE_E_MEMORY, "%s: its header needs %z bytes, the arena has %z left",
+                        f->name, n, ae_arena_left(arena));
+    f->header.at = header;
+    f->header.end = header + n;
+    f->header.bad = !ae__json_pass(&f->header, '{');
+    ae__json j = f->header;
+    ae__entry e;
+    int first = 1;
+    while (ae__next_entry(&j, &first, &e, f)) {}
+    ae__json_pass(&j, 0);
+    if (j.bad || j.at != j.end)
+        return ae__fail(arena, AE_E_FORMAT, "%s is not safetensors: its header is wrong at byte %z",
+                        f->name, 8 + (size_t)(j.at - header));
+    return AE_SUCCESS;
+}
+
+static void ae__file_end(ae__model_file *f)
+{
+    ae__source_end(&f->source);
+    f->arena->end = f->arena_end;
+}
+
+static ae_status ae__graph_read(ae__model_file *f, ae_model *m)
+{
+    char line[1024];
+    unsigned char c[4];
+    ae__json text = f->meta[AE__GRAPH];
+    int number = 1, n;
+    size_t size = 0;
+    while ((n = ae__json_char(&text, c)) > 0) {
+        if (c[0] && c[0] != '\n' && size + (size_t)n < sizeof line) {
+            memcpy(line + size, c, (size_t)n);
+            size += (size_t)n;
+            continue;
+        }
+        line[size] = 0;
+        const char *mistake = c[0] == '\n' ? ae__read_line(m, line) : "it is too long, or broken";
+        if (mistake)
+            return ae__fail(f->arena, m->broken ? m->status : AE_E_FORMAT,
+                            "%s: line %d of its graph: %s", f->name, number, mistake);
+        size = 0;
+        number++;
+    }
+    return size == 0 ? AE_SUCCESS
+         : ae__fail(f->arena, AE_E_FORMAT, "%s: the last line of its graph is cut", f->name);
+}
+
+static ae_status ae__refuse(const ae__model_file *f, ae__json name, const char *what)
+{
+    char text[AE__NAME_MAX];
+    ae__json_copy(name, text, sizeof text);
+    for (char *c = text; *c; c++)
+        *c = *c < ' ' || *c > '~' ? '?' : *c;
+    return ae__fail(f->arena, AE_E_FORMAT, "%s: %s %s", f->name, text, what);
+}
+
+// Which slot a name belongs to, of a model with so many parameters; -1: none.
+static int ae__slot_of(const ae_model *m, ae__json name)
+{
+    char text[AE__NAME_MAX + 32], tracked[AE__NAME_MAX + 32];
+    if (ae__json_copy(name, text, sizeof text) >= sizeof text)
+        return -1;
+    if (strcmp(text, "ae.optim") == 0 || strcmp(text, "ae.state") == 0)
+        return 2 * m->params + (text[3] == 's');
+    for (const ae_param *p = m->first_param; p; p = p->next) {
+        const size_t stem = strlen(p->name) - ae__min(strlen(p->name), 12);
+        if (strcmp(text, p->name) == 0)
+            return p->index;
+        if (strcmp(p->name + stem, "running_mean") == 0) {
+            ae__format(tracked, sizeof tracked, "%s", p->name);
+            ae__format(tracked + stem, sizeof tracked - stem, "num_batches_tracked");
+            if (strcmp(text, tracked) == 0)
+                return m->params + p->index;
+        }
+    }
+    return -1;
+}
+
+static void ae__sides_text(char *text, size_t capacity, const size_t *side, int dims)
+{
+    ae__format(text, capacity, dims ? "" : "1");
+    for (int i = 0; i < dims && i < 4; i++) {
+        const size_t end = strlen(text);
+        ae__format(text + end, capacity - end, i ? "x%z" : "%z", side[i]);
+    }
+}
+
+// What the file says about a parameter must be what it is.
+static ae_status ae__shape_fits(const ae__model_file *f, const ae__entry *e, const ae_param *p)
+{
+    size_t side[4] = {0, 0, 0, 0};
+    int dims = 0;
+    char theirs[100], ours[100];
+    for (int i = 0; i < p->dims; i++)
+        if (p->shape[i] != 1)
+            side[dims++] = (size_t)p->shape[i];
+    if (e->dims == dims && memcmp(e->shape, side, sizeof side) == 0)
+        return AE_SUCCESS;
+    ae__sides_text(theirs, sizeof theirs, e->shape, e->dims);
+    ae__sides_text(ours, sizeof ours, side, dims);
+    return ae__fail(f->arena, AE_E_FORMAT, "%s: %s is %s, the model's is %s", f->name, p->name,
+                    theirs, ours);
+}
+
+// The bytes of an entry must be those that its shape needs.
+static ae_status ae__entry_slot(const ae__model_file *f, const ae__entry *e, ae__slot *t)
+{
+    static const char types[] = "F32 F64 F16 BF16 I64", kinds[] = "fffBi", sizes[] = "48228";
+    char type[8];
+    ae__json_copy(e->dtype, type, sizeof type);
+    const int i = ae__word_at(types, type), tracked = t->kind == 'i';
+    if (i < 0 || tracked != (i == 4))
+        return ae__refuse(f, e->name, tracked ? "is not I64"
+                          : "has a type that cannot be read: F32, F64, F16 and BF16 can");
+    t->kind = kinds[i];
+    t->size = (size_t)(sizes[i] - '0');
+    size_t bytes = t->size;
+    for (int k = 0; k < e->dims; k++)
+        bytes = ae__sat_mul(bytes, k < 4 ? e->shape[k] : SIZE_MAX);
+    if (e->end < e->begin || e->end - e->begin != bytes)
+        return ae__refuse(f, e->name, "has other bytes than its shape needs");
+    t->begin = e->begin;
+    t->end = e->end;
+    t->found = 1;
+    return AE_SUCCESS;
+}
+
+static size_t ae__trained_count(const ae_model *m)
+{
+    size_t count = 0;
+    for (const ae_param *p = m->first_param; p; p = p->next)
+        count += p->untrained ? 0 : p->count;
+    return count;
+}
+
+// What training left must be what m's training has.
+static ae_status ae__training_fits(ae__model_file *f, const ae_model *m, const ae__entry *e,
+                                   int state)
+{
+    const size_t count = state ? 4 + 3 * (size_t)m->losses : ae__trained_count(m);
+    const size_t states = state ? 1 : (size_t)m->optim_states;
+    size_t all = 1;
+    f->training = 1;
+    for (int i = 0; i < e->dims && i < 4; i++)
+        all = ae__sat_mul(all, e->shape[i]);
+    if (m->mode != AE_TRAIN || (e->dims <= 2 && all == count * states))
+        return AE_SUCCESS;
+    return ae__fail(f->arena, AE_E_FORMAT, "%s: %s has %z values, the model's training %z%s",
+                    f->name, state ? "ae.state" : "ae.optim", all, count * states,
+                    state ? "" : " (see ae_reserve_optim)");
+}
+
+// Finds every parameter in the header.
+static ae_status ae__find_tensors(ae__model_file *f, const ae_model *m)
+{
+    const size_t bytes = ae__sat_mul(2 * (size_t)m->params + 2, sizeof(ae__slot));
+    f->slots = (ae__slot *)ae__borrow(f->arena, bytes);
+    if (f->slots == NULL)
+        return ae__fail(f->arena, AE_E_MEMORY, "%s: to read it needs %z bytes, the arena has %z "
+                        "left", f->name, bytes, ae_arena_left(f->arena));
+    for (const ae_param *p = m->first_param; p; p = p->next) {
+        f->slots[p->index].param = p;
+        f->slots[m->params + p->index].kind = 'i';
+    }
+    ae__json j = f->header;
+    ae__entry e;
+    for (int first = 1; ae__next_entry(&j, &first, &e, NULL);) {
+        const int at = ae__slot_of(m, e.name);
+        ae_status status = AE_SUCCESS;
+        if (at < 0)
+            return ae__refuse(f, e.name, "is not a tensor of this model (ae_name gives names)");
+        if (f->slots[at].found)
+            return ae__refuse(f, e.name, "is there twice");
+        if (at < m->params)
+            status = ae__shape_fits(f, &e, f->slots[at].param);
+        if (at >= 2 * m->params)
+            status = ae__training_fits(f, m, &e, at > 2 * m->params);
+        if (status == AE_SUCCESS)
+            status = ae__entry_slot(f, &e, &f->slots[at]);
+        if (status)
+            return status;
+    }
+    for (const ae_param *p = m->first_param; p; p = p->next)
+        if (!f->slots[p->index].found)
+            return ae__fail(f->arena, AE_E_FORMAT, "%s has no %s", f->name, p->name);
+    return AE_SUCCESS;
+}
+
+// The next n values, as floats; to is where they stand in t.
+static ae_status ae__take_floats(ae__model_file *f, const ae__slot *t, float *dst, size_t n,
+                                 const char *what)
+{
+    unsigned char raw[512];
+    for (size_t i = 0; i < n;) {
+        const size_t k = ae__min(n - i, sizeof raw / t->size);
+        const size_t got = ae__source_read(&f->source, raw, k * t->size);
+        if (got < k * t->size)
+            return ae__source_cut(f->arena, &f->source, i * t->size + got, n * t->size, what);
+        for (size_t j = 0; j < k; i++, j++) {
+            dst[i] = ae__value_of(ae__little_endian(raw + j * t->size, t->size), t->kind, t->size);
+            if (!ae__finite(dst[i]))
+                return ae__fail(f->arena, AE_E_NUMERIC, "%s: value %z of %s is not finite", f->name,
+                                i, what);
+        }
+    }
+    return AE_SUCCESS;
+}
+
+// The optimiser's state, parameter by parameter, to where PARAM has them.
+static ae_status ae__take_optim(ae__model_file *f, const ae_model *m, const ae__slot *t)
+{
+    ae_status status = AE_SUCCESS;
+    for (int s = 0; s < m->optim_states; s++)
+        for (const ae_param *p = m->first_param; p && !status; p = p->next)
+            if (!p->untrained)
+                status = ae__take_floats(f, t, f->optim + (size_t)s * m->trained_floats + p->at,
+                                         p->count, "ae.optim");
+    return status;
+}
+
+// The counters, into m's STATE.
+static ae_status ae__take_state(ae__model_file *f, const ae_model *m, const ae__slot *t)
+{
+    ae__state *state = ae__state_of(m);
+    uint64_t *counts[4];
+    counts[0] = &state->steps;
+    counts[1] = &state->epoch;
+    counts[2] = &state->cursor;
+    counts[3] = &state->seen;
+    for (int i = 0; i < 4 + 3 * m->losses; i++) {
+        unsigned char raw[8];
+        double v = 0.0;
+        float x;
+        const size_t got = ae__source_read(&f->source, raw, t->size);
+        if (got < t->size)
+            return ae__source_cut(f->arena, &f->source, got, t->size, "ae.state");
+        const uint64_t u = ae__little_endian(raw, t->size);
+        x = ae__value_of(u, t->kind, t->size);
+        if (t->size == 8)
+            memcpy(&v, &u, 8);
+        else
+            v = (double)x;
+        if (!ae__finite_double(v) || (i < 4 && (v < 0.0 || v > 9e15 || v != floor(v))))
+            return ae__fail(f->arena, AE_E_NUMERIC, "%s: value %d of ae.state cannot be", f->name,
+                            i);
+        if (i < 4)
+            *counts[i] = (uint64_t)v;
+        else if (i < 4 + 2 * m->losses)
+            ae__loss_sums(m)[i - 4] = v;        // the means stand behind them
+        else
+            ae__loss_values(m)[i - 4 - 2 * m->losses] = (float)v;
+    }
+    return AE_SUCCESS;
+}
+
+/* The data, from its first byte on: each byte belongs to one tensor. m: where it goes. */
+static ae_status ae__take_tensors(ae__model_file *f, ae_model *m, int training)
+{
+    const int count = 2 * m->params + 2;
+    size_t at = 0;
+    for (;;) {
+        const ae__slot *lowest = NULL;
+        ae__slot *next = NULL;
+        for (ae__slot *t = f->slots; t < f->slots + count; t++) {
+            if (!t->found || t->done)
+                continue;
+            if (t->begin == at && (next == NULL || t->end == at))
+                next = t;
+            if (lowest == NULL || t->begin < lowest->begin)
+                lowest = t;
+        }
+        if (lowest == NULL)
+            return AE_SUCCESS;
+        if (next == NULL)
+            return ae__fail(f->arena, AE_E_FORMAT, "%s: %s begins at byte %z of the data, the one "
+                            "before it ends at %z", f->name, lowest->param ? lowest->param->name
+                            : "a tensor", lowest->begin, at);
+        ae_status status = AE_SUCCESS;
+        if (next->param)
+            status = ae__take_floats(f, next, ae__weights(m, next->param), next->param->count,
+                                     next->param->name);
+        else if (training && next == f->slots + count - 2)
+            status = ae__take_optim(f, m, next);
+        else if (training && next == f->slots + count - 1)
+            status = ae__take_state(f, m, next);
+        else if (ae__source_read(&f->source, NULL, next->end - at) < next->end - at)
+            status = ae__source_cut(f->arena, &f->source, 0, next->end - at, "its last tensors");
+        if (status)
+            return status;
+        next->done = 1;
+        at = next->end;
+    }
+}
+
+// ---- the probe
+
+#define AE__STREAM_PROBE 0x50524f42u
+
+/* The next result after t (NULL: the first): what nothing reads but losses, and what only training
+   has. Marks in m->needed: 1 for what belongs to training, 2 for what something else reads. */
+static const ae_tensor *ae__next_result(ae_model *m, const ae_tensor *t)
+{
+    memset(m->needed, 0, (size_t)m->tensors);
+    for (const ae_tensor *u = m->first; u; u = u->next) {
+        int training = u->loss >= 0;
+#ifndef AE_NO_TRAIN
+        training |= u->op == &ae__op_log_normal || u->op == &ae__op_log_bernoulli;
+#endif
+        for (int i = 0; i < AE__INPUTS && u->in[i]; i++)
+            training |= m->needed[u->in[i]->id] & 1;
+        m->needed[u->id] = (unsigned char)training;
+        for (int i = 0; i < AE__INPUTS && u->in[i] && !training; i++)
+            m->needed[u->in[i]->id] |= 2;
+    }
+    for (t = t ? t->next : m->first; t; t = t->next)
+        if (!m->needed[t->id] && !t->is_input && !t->kept)
+            return t;
+    return NULL;
+}
+
+static const ae_tensor *ae__next_input(const ae_model *m, const ae_tensor *t)
+{
+    for (t = t ? t->next : m->first; t && t->op != &ae__op_input;)
+        t = t->next;
+    return t;
+}
+
+static void ae__put_hex(ae__sink *s, const float *x, size_t n)
+{
+    static const char hex[] = "0123456789abcdef";
+    for (size_t i = 0; i < n; i++) {
+        uint32_t u;
+        char text[8];
+        memcpy(&u, &x[i], 4);
+        for (int k = 0; k < 8; k++)         // low byte first, of each the high half
+            text[k] = hex[u >> (4 * (k ^ 1)) & 15];
+        ae__put_bytes(s, text, 8);
+    }
+}
+
+// Eight digits of hex. 0: there are none left.
+static int ae__hex_float(ae__json *text, float *x)
+{
+    uint32_t u = 0;
+    if (text->end - text->at < 8)
+        return 0;
+    for (int k = 0; k < 8; k++) {
+        const int c = *text->at++;
+        const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+        if (digit < 0)
+            return 0;
+        u |= (uint32_t)digit << (4 * (k ^ 1));
+    }
+    memcpy(x, &u, 4);
+    return ae__finite(*x);
+}
+
+// Replays the file's probe in m, built, with the file's weights.
+static ae_status ae__probe_check(ae__model_file *f, ae_model *m)
+{
+    ae__json in = f->meta[AE__PROBE_INPUT], out = f->meta[AE__PROBE_OUTPUT];
+    int fits = 1;
+    if (!in.at || !out.at)
+        return AE_SUCCESS;
+    ae__place_samples(m, 0, 1);
+    for (const ae_tensor *t = m->first; t; t = t->next)
+        if (t->is_input)
+            memset(ae__value(m, t), 0, ae__size(t) * sizeof(float));
+    for (const ae_tensor *t = NULL; (t = ae__next_input(m, t)) != NULL;)
+        for (size_t i = 0; i < ae__size(t); i++)
+            fits &= ae__hex_float(&in, ae__value(m, t) + i);
+    for (const ae_tensor *t = NULL; (t = ae__next_result(m, t)) != NULL && fits;) {
+        const size_t n = ae__size(t);
+        double largest = 0.0, off = 0.0;
+        ae_status status = ae_run(m, t, 1);
+        if (status)
+            return ae__fail(f->arena, status, "%s: %s", f->name, m->error);
+        for (size_t i = 0; i < n && fits; i++) {
+            float want = 0.0f, got = ae__value(m, t)[i];
+            fits &= ae__hex_float(&out, &want);
+            largest = fabs((double)want) > largest ? fabs((double)want) : largest;
+            const double d = ae__finite(got) ? fabs((double)got - (double)want) : 1e300;
+            off = d > off ? d : off;
+        }
+        if (fits && off > 1e-4 * largest + 1e-6)
+            return ae__fail(f->arena, AE_E_FORMAT, "%s: %s is not what it was when the file was "
+                            "saved: it differs by %g, the largest value is %g", f->name, t->name,
+                            off, largest);
+    }
+    if (!fits || in.at != in.end || out.at != out.end)
+        return ae__fail(f->arena, AE_E_FORMAT, "%s: its probe is not of this model", f->name);
+    return AE_SUCCESS;
+}
+
+// ---- what the file has beside the weights
+
+// The bytes that its notes take from the arena (take: 0), or takes them.
+static size_t ae__notes_read(ae__model_file *f, ae_model *m, int take)
+{
+    ae__json j = f->header, key, text;
+    size_t bytes = 0;
+    char name[AE__NAME_MAX];
+    for (int first = 1; ae__json_more(&j, &first, '}');) {
+        ae__entry e;
+        int inner = 1;
+        ae__json_key(&j, &key);
+        if (!ae__json_is(key, "__metadata__")) {
+            ae__json_entry(&j, &e);
+            continue;
+        }
+        ae__json_pass(&j, '{');
+        while (ae__json_more(&j, &inner, '}')) {
+            ae__json_key(&j, &key);
+            ae__json_text(&j, &text);
+            const size_t length = ae__json_copy(key, name, sizeof name);
+            if (length == 0 || length >= sizeof name || strncmp(name, "ae.", 3) == 0)
+                continue;
+            const size_t size = ae__json_copy(text, NULL, 0) + 1;
+            char *room = take ? ae__note_room(m, name, size) : NULL;
+            if (room)
+                ae__json_copy(text, room, size);
+            bytes = ae__sat_add(bytes, ae__note_bytes(m, name, size));
+        }
+    }
+    return bytes;
+}
+
+static uint64_t ae__seed_of(const ae__model_file *f, uint64_t otherwise)
+{
+    ae__json text = f->meta[AE__SEED];
+    uint64_t seed = 0;
+    if (!text.at)
+        return otherwise;
+    for (; text.at < text.end && *text.at >= '0' && *text.at <= '9'; text.at++)
+        seed = seed * 10 + (uint64_t)(*text.at - '0');
+    return seed;
+}
+
+static void ae__scaling_read(const ae__model_file *f, ae__scaling *s)
+{
+    char text[AE__FLOAT_TEXT + 8];
+    float x[3] = {0.0f, 0.0f, 0.0f};
+    int known = 1;
+    for (int i = 0; i < 3; i++)
+        known &= f->meta[AE__SCALE + i].at
+                 && ae__json_copy(f->meta[AE__SCALE + i], text, sizeof text) < sizeof text
+                 && ae__float_from(text, &x[i]) && ae__finite(x[i]);
+    if (known && x[2] > 0.0f) {
+        s->scale = x[0];
+        s->mean = x[1];
+        s->deviation = x[2];
+        s->known = 1;
+    }
+}
+
+// Everything is checked: m, which may be `from` itself, becomes what the file says.
+static void ae__file_accept(ae__model_file *f, ae_model *m, const ae_model *from)
+{
+    const int training = f->training && m->mode == AE_TRAIN;
+    if (m != from)
+        memcpy(m->segment[AE_SEG_PARAM], from->segment[AE_SEG_PARAM], m->bytes[AE_SEG_PARAM]);
+    if (m->mode == AE_TRAIN) {
+        memset(m->segment[AE_SEG_GRAD], 0, m->bytes[AE_SEG_GRAD]);
+        if (f->optim == NULL)
+            memset(m->segment[AE_SEG_OPT], 0, m->bytes[AE_SEG_OPT]);
+        else if (m != from)
+            memcpy(m->segment[AE_SEG_OPT], f->optim, m->bytes[AE_SEG_OPT]);
+    }
+    if (training && m != from)
+        memcpy(m->segment[AE_SEG_STATE], from->segment[AE_SEG_STATE], m->bytes[AE_SEG_STATE]);
+    else if (!training)
+        memset(m->segment[AE_SEG_STATE], 0, m->bytes[AE_SEG_STATE]);
+    if (training)
+        m->seed = ae__seed_of(f, m->seed);
+    ae__scaling_read(f, &m->trained);
+    m->forward_n = 0;
+}
+
+// Into `to`, which is m or a fork of it: its parameters and counters, then the probe.
+static ae_status ae__file_take(ae__model_file *f, ae_model *m, ae_model *to)
+{
+    const int training = f->training && m->mode == AE_TRAIN;
+    const size_t states = (size_t)m->optim_states * m->trained_floats;
+    if (training && f->slots[2 * m->params].found) {
+        f->optim = m == to ? ae__segment(m, AE_SEG_OPT)
+                           : (float *)ae_alloc(f->arena, states * sizeof(float));
+        if (f->optim == NULL)
+            return ae__fail(f->arena, AE_E_MEMORY, "%s: the optimiser's state needs %z bytes, the "
+                            "arena has %z left", f->name, states * sizeof(float),
+                            ae_arena_left(f->arena));
+    }
+    ae_status status = ae__take_tensors(f, to, training);
+    to->seed = ae__seed_of(f, m->seed);     // noise that is always on depends on it
+    return status ? status : ae__probe_check(f, to);
+}
+
+static ae_status ae__load_all(ae__model_file *f, ae_model *m)
+{
+    ae_arena *arena = m->arena;
+    ae_status status = ae__file_begin(f, arena);
+    const size_t mark = ae_arena_used(arena);
+    if (status == AE_SUCCESS)
+        status = ae__find_tensors(f, m);
+    if (status)
+        return status;
+    const size_t notes = ae__notes_read(f, m, 0), left = ae_arena_left(arena);
+    if (notes > left)
+        return ae__fail(arena, AE_E_MEMORY, "%s: its notes need %z bytes, the arena has %z left",
+                        f->name, notes, left);
+    ae_model *fork = ae__fork(m, arena, 1, 0, AE_FLOAT32, f->name);
+    status = fork ? ae__file_take(f, m, fork) : AE_E_MEMORY;
+    if (status == AE_SUCCESS)
+        ae__file_accept(f, m, fork);
+    ae_arena_rewind(arena, mark);
+    if (status == AE_SUCCESS)
+        ae__notes_read(f, m, 1);
+    return status;
+}
+
+static ae_status ae__load(ae_model *m, ae__model_file *f)
+{
+    ae_status status = ae__begin(m, 1);
+    if (status)
+        return status;
+    if (m->graph != m)
+        return ae__report(m, AE_E_ARG, "a fork has the parameters of its model: load that");
+    status = ae__load_all(f, m);
+    ae__file_end(f);
+    return status ? ae__report(m, status, "%s", m->arena->error) : AE_SUCCESS;
+}
+
+static ae_status ae__open_all(ae__model_file *f, ae_arena *arena, int batch, ae_mode mode,
+                              ae_model **made)
+{
+    ae__json text;
+    ae_status status = ae__file_begin(f, arena);
+    if (status)
+        return status;
+    if (!f->meta[AE__GRAPH].at)
+        return ae__fail(arena, AE_E_FORMAT, "%s holds weights and no graph: build the model and "
+                        "load them into it", f->name);
+    ae_model *m = *made = ae_model_new(arena, ae__seed_of(f, 0));
+    if (m == NULL)
+        return ae__fail(arena, AE_E_MEMORY, "%s: the arena has no room for a model", f->name);
+    text = f->meta[AE__OPTIM_STATES];
+    if (text.at && text.end - text.at == 1 && *text.at >= '0' && *text.at <= '2')
+        m->optim_states = *text.at - '0';
+    status = ae__graph_read(f, m);
+    if (status)
+        return status;
+    if ((status = ae_build(m, batch, mode)) != AE_SUCCESS)
+        return ae__fail(arena, status, "%s: %s", f->name, m->error);
+    if ((status = ae__find_tensors(f, m)) != AE_SUCCESS
+        || (status = ae__file_take(f, m, m)) != AE_SUCCESS)
+        return status;
+    const size_t notes = ae__notes_read(f, m, 0), left = ae_arena_left(arena);
+    if (notes > left)
+        return ae__fail(arena, AE_E_MEMORY, "%s: its notes need %z bytes, the arena has %z left",
+                        f->name, notes, left);
+    ae__file_accept(f, m, m);
+    ae__notes_read(f, m, 1);
+    return AE_SUCCESS;
+}
+
+static ae_model *ae__open(ae__model_file *f, ae_arena *arena, int batch, ae_mode mode)
+{
+    ae_model *m = NULL;
+    const size_t mark = ae_arena_used(arena);
+    if (arena == NULL)
+        return NULL;
+    arena->error[0] = 0;
+    const ae_status status = ae__open_all(f, arena, batch, mode, &m);
+    ae__file_end(f);
+    if (status == AE_SUCCESS)
+        return m;
+    ae_arena_rewind(arena, mark);
+    return NULL;
+}
+
+AE_API ae_status ae_model_decode(ae_model *m, const void *bytes, size_t n, const char *name)
+{
+    ae__model_file f;
+    memset(&f, 0, sizeof f);
+    ae__source_bytes(&f.source, bytes, n, name, "");
+    return ae__load(m, &f);
+}
+
+AE_API ae_model *ae_model_open_memory(ae_arena *arena, const void *bytes, size_t n,
+                                      const char *name, int batch, ae_mode mode)
+{
+    ae__model_file f;
+    memset(&f, 0, sizeof f);
+    ae__source_bytes(&f.source, bytes, n, name, "");
+    return ae__open(&f, arena, batch, mode);
+}
+
+#ifndef AE_NO_STDIO
+AE_API ae_status ae_model_load(ae_model *m, const char *path)
+{
+    ae__model_file f;
+    memset(&f, 0, sizeof f);
+    ae__source_path(&f.source, path);
+    return ae__load(m, &f);
+}
+
+AE_API ae_model *ae_model_open(ae_arena *arena, const char *path, int batch, ae_mode mode)
+{
+    ae__model_file f;
+    memset(&f, 0, sizeof f);
+    ae__source_path(&f.source, path);
+    return ae__open(&f, arena, batch, mode);
+}
+#endif
+
+// ---- writing a model
+
+/* A model on its way out. */
+typedef struct ae__writer {
+    ae_model *m, *probe;        // what the probe is computed in
+    uint64_t draw;
+    int training;
+    ae_status *status;          // of the probe
+} ae__writer;
+
+static void ae__put_meta(ae__sink *s, const char *key, const char *value)
+{
+    ae__put_text(s, ",\"");
+    ae__put_json(s, key);
+    ae__put_text(s, "\":\"");
+    ae__put_json(s, value);
+    ae__put_text(s, "\"");
+}
+
+/* Uniform numbers into every input, zeros into labels. For a second sample, numbers that differ
+   by a little more than rounding. */
+static void ae__probe_inputs(ae_model *m, uint64_t draw, int samples)
+{
+    ae_random r;
+    r.seed = 0;
+    r.step = draw;
+    r.stream = AE__STREAM_PROBE;
+    ae__place_samples(m, 0, (size_t)samples);
+    for (const ae_tensor *t = m->first; t; t = t->next) {
+        const size_t n = ae__size(t);
+        float *x = t->is_input ? ae__value(m, t) : NULL;
+        if (t->op == &ae__op_input) {
+            ae_random_uniform(x, n, 0, r);
+            r.stream++;
+            for (size_t i = 0; i < n && samples > 1; i++)
+                x[n + i] = x[i] * (1.0f + 4e-6f);
+        } else if (x)
+            memset(x, 0, (size_t)samples * sizeof *x);
+    }
+}
+
+/* A draw whose results rounding hardly moves: where the largest or the nearest is chosen (vq,
+   top_k), another processor could choose otherwise. m has room for two samples. */
+static uint64_t ae__steady_draw(ae_model *m)
+{
+    for (uint64_t draw = 0; draw < 16; draw++) {
+        int steady = 1;
+        ae__probe_inputs(m, draw, 2);
+        for (const ae_tensor *t = NULL; steady && (t = ae__next_result(m, t)) != NULL;) {
+            const size_t n = ae__size(t);
+            const float *y = ae__value(m, t);
+            float largest = 0.0f, off = 0.0f;
+            steady = ae_run(m, t, 2) == AE_SUCCESS;
+            for (size_t i = 0; i < n; i++) {
+                largest = fabsf(y[i]) > largest ? fabsf(y[i]) : largest;
+                off = fabsf(y[n + i] - y[i]) > off ? fabsf(y[n + i] - y[i]) : off;
+            }
+            steady &= off <= 5e-5f * largest + 5e-7f;
+        }
+        if (steady)
+            return draw;
+    }
+    return 0;
+}
+
+// The probe: into every input what was drawn, and then all results.
+static void ae__put_probe(ae__sink *s, const ae__writer *w, int results)
+{
+    ae_model *m = w->probe;
+    const int counting = s->dst == NULL && s->file == NULL;
+    if (!counting)
+        ae__probe_inputs(m, w->draw, 1);
+    for (const ae_tensor *t = NULL; (t = results ? ae__next_result(m, t) : ae__next_input(m, t))
+         != NULL;) {
+        const size_t n = ae__size(t);
+        if (counting) {
+            s->size += 8 * n;
+            continue;
+        }
+        if (results && *w->status == AE_SUCCESS)
+            *w->status = ae_run(m, t, 1);
+        for (size_t i = 0; i < n && *w->status == AE_SUCCESS; i++)
+            if (!ae__finite(ae__value(m, t)[i]))
+                *w->status = ae__report(m, AE_E_NUMERIC, "%s is not finite for a sample of "
+                                        "numbers from 0 to 1", t->name);
+        ae__put_hex(s, ae__value(m, t), n);
+        s->failed |= *w->status != AE_SUCCESS;
+    }
+}
+
+static void ae__put_metadata(ae__sink *s, const ae__writer *w)
+{
+    const ae_model *m = w->m;
+    const ae__scaling *scaling = &m->graph->trained;
+    const float scale[3] = {scaling->scale, scaling->mean, scaling->deviation};
+    char text[AE__FLOAT_TEXT];
+    ae__put_text(s, "{\"__metadata__\":{\"ae.version\":\"" AE_VERSION "\",\"ae.seed\":\"");
+    ae__put_number(s, m->seed);
+    ae__put_text(s, "\",\"ae.optim_states\":\"");
+    ae__put_number(s, (uint64_t)m->optim_states);
+    ae__put_text(s, "\",\"ae.graph\":\"");
+    for (const ae_tensor *t = m->first; t; t = t->next)
+        if (!t->kept)
+            ae__put_line(s, t);
+    ae__put_text(s, "\"");
+    for (int i = 0; i < 3 && scaling->known; i++) {
+        ae__float_text(text, scale[i]);
+        ae__put_meta(s, ae__meta_names[AE__SCALE + i], text);
+    }
+    for (const ae__note *note = m->graph->notes; note; note = note->next)
+        ae__put_meta(s, note->key, note->value);
+    for (int results = 0; results < 2; results++) {
+        ae__put_text(s, results ? "\",\"ae.probe.output\":\"" : ",\"ae.probe.input\":\"");
+        ae__put_probe(s, w, results);
+    }
+    ae__put_text(s, "\"}");
+}
+
+// One tensor's line of the header; *at: where its data begins.
+static void ae__put_entry(ae__sink *s, const char *name, const char *dtype, const size_t *side,
+                          int dims, size_t bytes, size_t *at)
+{
+    ae__put_text(s, ",\"");
+    ae__put_json(s, name);
+    ae__put_text(s, "\":{\"dtype\":\"");
+    ae__put_text(s, dtype);
+    ae__put_text(s, "\",\"shape\":[");
+    for (int i = 0; i < dims; i++) {
+        ae__put_text(s, i ? "," : "");
+        ae__put_number(s, side[i]);
+    }
+    ae__put_text(s, "],\"data_offsets\":[");
+    ae__put_number(s, *at);
+    ae__put_text(s, ",");
+    *at += bytes;
+    ae__put_number(s, *at);
+    ae__put_text(s, "]}");
+}
+
+static void ae__put_header(ae__sink *s, const ae__writer *w)
+{
+    const ae_model *m = w->m;
+    size_t side[4], at = 0;
+    ae__put_metadata(s, w);
+    if (w->training) {              // doubles first, so that they are aligned
+        side[0] = 4 + 3 * (size_t)m->losses;
+        ae__put_entry(s, "ae.state", "F64", side, 1, side[0] * 8, &at);
+    }
+    for (const ae_param *p = m->first_param; p; p = p->next) {
+        for (int i = 0; i < p->dims; i++)
+            side[i] = (size_t)p->shape[i];
+        ae__put_entry(s, p->name, "F32", side, p->dims, p->count * 4, &at);
+    }
+    if (w->training && m->optim_states) {
+        side[0] = (size_t)m->optim_states;
+        side[1] = ae__trained_count(m);
+        ae__put_entry(s, "ae.optim", "F32", side, 2, side[0] * side[1] * 4, &at);
+    }
+    ae__put_text(s, "}");
+}
+
+static void ae__put_little(ae__sink *s, uint64_t u, size_t size)
+{
+    unsigned char raw[8];
+    for (size_t i = 0; i < size; i++)
+        raw[i] = (unsigned char)(u >> 8 * i);
+    ae__put_bytes(s, raw, size);
+}
+
+static void ae__put_floats(ae__sink *s, const float *x, size_t n)
+{
+    unsigned char raw[1024];
+    for (size_t i = 0; i < n;) {
+        const size_t k = ae__min(n - i, sizeof raw / 4);
+        for (size_t j = 0; j < k; j++) {
+            uint32_t u;
+            memcpy(&u, x + i + j, 4);
+            for (size_t b = 0; b < 4; b++)
+                raw[4 * j + b] = (unsigned char)(u >> 8 * b);
+        }
+        ae__put_bytes(s, raw, 4 * k);
+        i += k;
+    }
+}
+
+static void ae__put_double_bits(ae__sink *s, double v)
+{
+    uint64_t u;
+    memcpy(&u, &v, 8);
+    ae__put_little(s, u, 8);
+}
+
+static void ae__put_model(ae__sink *s, const void *writer)
+{
+    const ae__writer *w = (const ae__writer *)writer;
+    const ae_model *m = w->m;
+    ae__sink count = ae__sink_of(NULL, 0);
+    ae__put_header(&count, w);
+    const size_t header = ae__round_up(count.size, 8), start = s->size + 8 + header;
+    ae__put_little(s, header, 8);
+    ae__put_header(s, w);
+    while (s->size < start && !s->failed)
+        ae__put_text(s, " ");
+    if (w->training) {
+        const ae__state *state = ae__state_of(m);
+        ae__put_double_bits(s, (double)state->steps);
+        ae__put_double_bits(s, (double)state->epoch);
+        ae__put_double_bits(s, (double)state->cursor);
+        ae__put_double_bits(s, (double)state->seen);
+        for (int i = 0; i < 2 * m->losses; i++)
+            ae__put_double_bits(s, ae__loss_sums(m)[i]);
+        for (int i = 0; i < m->losses; i++)
+            ae__put_double_bits(s, (double)ae__loss_values(m)[i]);
+    }
+    for (const ae_param *p = m->first_param; p; p = p->next)
+        ae__put_floats(s, ae__weights(m, p), p->count);
+    for (int i = 0; i < m->optim_states && w->training; i++)
+        for (const ae_param *p = m->first_param; p; p = p->next)
+            if (!p->untrained)
+                ae__put_floats(s, ae__segment(m, AE_SEG_OPT) + (size_t)i * m->trained_floats
+                               + p->at, p->count);
+}
+
+// Whether m can be saved so that it can be loaded.
+static ae_status ae__save_check(ae_model *m, int flags)
+{
+    ae_status status = ae__begin(m, 1);
+    if (status)
+        return status;
+    if (m->precision)
+        return ae__report(m, AE_E_ARG, "the weights of this fork are small: save the model that "
+                          "they come from");
+    if (flags & ~AE_SAVE_TRAINING)
+        return ae__report(m, AE_E_ARG, "saving: there are no flags %d", flags);
+    if (flags && m->mode != AE_TRAIN)
+        return ae__report(m, AE_E_ARG, "AE_SAVE_TRAINING: the model was built for inference");
+    for (const ae_param *p = m->first_param; p; p = p->next) {
+        for (const ae_param *q = p->next; q; q = q->next)
+            if (strcmp(p->name, q->name) == 0)
+                return ae__report(m, AE_E_ARG, "two parameters are called %s: name their layers "
+                                  "apart", p->name);
+        for (size_t i = 0; i < p->count; i++)
+            if (!ae__finite(ae__weights(m, p)[i]))
+                return ae__report(m, AE_E_NUMERIC, "value %z of %s is not finite: nothing was "
+                                  "saved", i, p->name);
+    }
+    const float *optim = ae__segment(m, AE_SEG_OPT);
+    for (size_t i = 0; flags && i < m->bytes[AE_SEG_OPT] / sizeof *optim; i++)
+        if (!ae__finite(optim[i]))
+            return ae__report(m, AE_E_NUMERIC, "the optimiser's state is not finite: nothing was "
+                              "saved");
+    return AE_SUCCESS;
+}
+
+// Puts m out, to memory or, when path is not NULL, to a file.
+static ae_status ae__save(ae_model *m, const char *path, ae__sink *memory, int flags)
+{
+    ae_status status = ae__save_check(m, flags), probe = AE_SUCCESS;
+    if (status)
+        return status;
+    const size_t mark = ae_arena_used(m->arena);
+    // forks may share an arena with others that run
+    ae_model *fork = m->graph == m ? ae__fork(m, m->arena, 2, 1, AE_FLOAT32, "") : NULL;
+    ae__writer w;
+    w.m = m;
+    w.probe = fork ? fork : m;
+    w.draw = fork && (path || memory->dst) ? ae__steady_draw(fork) : 0;
+    w.training = flags & AE_SAVE_TRAINING;
+    w.status = &probe;
+    if (fork == NULL && m->graph == m)
+        m->arena->error[0] = 0;
+    if (path == NULL)
+        ae__put_model(memory, &w);
+#ifndef AE_NO_STDIO
+    else
+        status = ae__write_file(m->arena, path, ae__put_model, &w);
+#endif
+    if (probe)
+        ae__report(m, probe, "%s", w.probe->error);
+    else if (status)
+        ae__report(m, status, "%s", m->arena->error);
+    else if (memory && memory->failed)
+        status = ae__report(m, AE_E_ARG, "ae_model_encode: %z bytes are too few", memory->capacity);
+    ae_arena_rewind(m->arena, mark);
+    return probe ? probe : status;
+}
+
+AE_API size_t ae_model_encode(ae_model *m, void *dst, size_t capacity, int flags)
+{
+    ae__sink s = ae__sink_of(dst, capacity);
+    return ae__save(m, NULL, &s, flags) ? 0 : s.size;
+}
+
+#ifndef AE_NO_STDIO
+AE_API ae_status ae_model_save(ae_model *m, const char *path, int flags)
+{
+    return ae__save(m, path, NULL, flags);
+}
+#endif
+
+// ---- .npy and CSV
+
+// What stands behind 'key': in the dictionary of a header, or NULL.
+static const char *ae__npy_find(const char *dictionary, const char *key)
+{
+    const size_t n = strlen(key);
+    for (const char *at = dictionary; (at = strstr(at, key)) != NULL; at += n) {
+        const char quote = at > dictionary ? at[-1] : 0;
+        const char *s = at + n;
+        if ((quote != '\'' && quote != '"') || *s++ != quote)
+            continue;
+        while (*s == ' ')
+            s++;
+        if (*s++ != ':')
+            continue;
+        while (*s == ' ')
+            s++;
+        return s;
+    }
+    return NULL;
+}
+
+// '<f4': byte order, kind, bytes.
+static int ae__npy_type(ae__idx *x, const char *s)
+{
+    if (s == NULL || (*s != '\'' && *s != '"') || strchr("<>|=", s[1]) == NULL || s[1] == 0
+        || s[2] == 0 || s[3] == 0 || s[4] != s[0])
+        return 0;
+    memcpy(x->type, s + 1, 3);
+    x->type[3] = 0;
+    x->kind = s[2];
+    x->size = (size_t)(s[3] - '0');
+    x->little = s[1] != '>';
+    x->labels = x->kind != 'f';
+    return x->kind == 'b' ? x->size == 1 : x->kind == 'f' ? x->size == 2 || x->size == 4
+           || x->size == 8 : (x->kind == 'u' || x->kind == 'i') && (x->size == 1 || x->size == 2
+           || x->size == 4 || x->size == 8);
+}
+
+// (60000, 28, 28): 1 to 4 dimensions.
+static int ae__npy_shape(ae__idx *x, const char *s)
+{
+    if (s == NULL || *s++ != '(')
+        return 0;
+    for (x->rank = 0; x->rank < 5; x->rank++) {
+        uint64_t n = 0;
+        while (*s == ' ')
+            s++;
+        if (*s == ')')
+            return x->rank > 0;
+        const char *from = s;
+        for (; *s >= '0' && *s <= '9' && n <= 0xffffffffu; s++)
+            n = 10 * n + (uint64_t)(*s - '0');
+        if (s == from || n > 0xffffffffu || x->rank == 4)
+            return 0;
+        x->dims[x->rank] = (uint32_t)n;
+        while (*s == ' ')
+            s++;
+        if (*s == ',')
+            s++;
+        else if (*s != ')')
+            return 0;
+    }
+    return 0;
+}
+
+// \x93NUMPY, version, size of the rest, a dictionary of Python.
+static ae_status ae__npy_header(ae_arena *arena, ae__source *s, ae__idx *x)
+{
+    unsigned char raw[12];
+    char text[1024];
+    memset(x, 0, sizeof *x);
+    size_t got = ae__source_read(s, raw, 8);
+    if (got < 8)
+        return ae__source_cut(arena, s, got, 8, "its first numbers");
+    if (memcmp(raw, "\x93NUMPY", 6) != 0 || raw[6] < 1 || raw[6] > 3)
+        return ae__fail(arena, AE_E_FORMAT, "%s%s is not .npy of version 1 to 3", s->name, s->part);
+    const size_t width = raw[6] == 1 ? 2 : 4;
+    got = ae__source_read(s, raw, width);
+    const size_t n = (size_t)ae__little_endian(raw, width);
+    if (got < width)
+        return ae__source_cut(arena, s, 8 + got, 8 + width, "its first numbers");
+    if (n >= sizeof text)
+        return ae__fail(arena, AE_E_FORMAT, "%s%s has a header of %z bytes: more than an array's",
+                        s->name, s->part, n);
+    got = ae__source_read(s, text, n);
+    if (got < n)
+        return ae__source_cut(arena, s, got, n, "its header");
+    text[n] = 0;
+    const char *fortran = ae__npy_find(text, "fortran_order");
+    x->fortran = fortran && strncmp(fortran, "True", 4) == 0;
+    if (!ae__npy_type(x, ae__npy_find(text, "descr")))
+        return ae__fail(arena, AE_E_FORMAT, "%s%s has values of a type that cannot be read: "
+                        "integers, bool and f2, f4, f8 can", s->name, s->part);
+    if (!ae__npy_shape(x, ae__npy_find(text, "shape")) || fortran == NULL
+        || (!x->fortran && strncmp(fortran, "False", 5) != 0))
+        return ae__fail(arena, AE_E_FORMAT, "%s%s: its header is not of an array of 1 to 4 "
+                        "dimensions", s->name, s->part);
+    return ae__idx_shape(arena, s, x);
+}
+
+AE_API ae_status ae_npy_parse(ae_dataset *d, ae_arena *arena, const void *bytes, size_t n,
+                              const void *labels, size_t labels_n, const char *name)
+{
+    ae__source a, b;
+    ae__source_bytes(&a, bytes, n, name, "");
+    ae__source_bytes(&b, labels, labels_n, name, " labels");
+    return ae__idx_read(d, arena, &a, labels ? &b : NULL, ae__npy_header);
+}
+
+/* An array on its way out; as CSV, the rows and columns of it. */
+typedef struct ae__array {
+    const float *x;
+    const size_t *shape;
+    int dims;
+    size_t count;
+} ae__array;
+
+// Its number of values; 0 dimensions are one value.
+static int ae__array_of(ae__array *a, const float *x, const size_t *shape, int dims)
+{
+    a->x = x;
+    a->shape = shape;
+    a->dims = dims;
+    a->count = 1;
+    for (int i = 0; i < dims && i <= 8 && shape; i++)
+        a->count = ae__sat_mul(a->count, shape[i]);
+    return dims >= 0 && dims <= 8 && (shape || dims == 0) && a->count < SIZE_MAX / 8
+        && (x || a->count == 0);
+}
+
+static void ae__put_npy(ae__sink *s, const void *array)
+{
+    const ae__array *a = (const ae__array *)array;
+    char shape[8 * 22 + 1], head[320];
+    shape[0] = 0;
+    for (int i = 0; i < a->dims; i++) {
+        const size_t end = strlen(shape);
+        ae__format(shape + end, sizeof shape - end, i ? " %z," : "%z,", a->shape[i]);
+    }
+    if (a->dims > 1)                    // (3,) but (3, 4)
+        shape[strlen(shape) - 1] = 0;
+    ae__format(head, sizeof head, "{'descr': '<f4', 'fortran_order': False, 'shape': (%s), }",
+               shape);
+    const size_t n = strlen(head), padded = ae__round_up(10 + n + 1, 64) - 10;
+    ae__put_bytes(s, "\x93NUMPY\1\0", 8);
+    ae__put_little(s, padded, 2);
+    ae__put_text(s, head);
+    for (size_t i = n; i + 1 < padded; i++)
+        ae__put_text(s, " ");
+    ae__put_text(s, "\n");
+    ae__put_floats(s, a->x, a->count);
+}
+
+AE_API size_t ae_npy_encode(void *dst, size_t capacity, const float *x, const size_t *shape,
+                            int dims)
+{
+    ae__array a;
+    ae__sink s = ae__sink_of(dst, capacity);
+    if (!ae__array_of(&a, x, shape, dims))
+        return 0;
+    ae__put_npy(&s, &a);
+    return s.failed ? 0 : s.size;
+}
+
+#ifndef AE_NO_STDIO
+AE_API ae_status ae_npy_load(ae_dataset *d, ae_arena *arena, const char *path, const char *labels)
+{
+    ae__source a, b;
+    ae__source_path(&a, path);
+    ae__source_path(&b, labels ? labels : "");
+    return ae__idx_read(d, arena, &a, labels ? &b : NULL, ae__npy_header);
+}
+
+AE_API ae_status ae_npy_write(ae_arena *arena, const char *path, const float *x,
+                              const size_t *shape, int dims)
+{
+    ae__array a;
+    if (!ae__array_of(&a, x, shape, dims))
+        return ae__fail(arena, AE_E_ARG, "%s: an array of %d dimensions (at most 8), or none",
+                        ae__path_tail(path), dims);
+    return ae__write_file(arena, path, ae__put_npy, &a);
+}
+
+static void ae__put_csv(ae__sink *s, const void *array)
+{
+    const ae__array *a = (const ae__array *)array;
+    for (size_t i = 0; i < a->count && !s->failed; i++) {
+        char text[AE__FLOAT_TEXT];
+        ae__float_text(text, a->x[i]);
+        ae__put_text(s, ae__finite(a->x[i]) ? text : "nan");
+        ae__put_text(s, (i + 1) % a->shape[1] ? "," : "\n");
+    }
+}
+
+AE_API ae_status ae_csv_write(ae_arena *arena, const char *path, const float *x, size_t rows,
+                              size_t columns)
+{
+    const size_t shape[2] = {rows, columns};
+    ae__array a;
+    if (!ae__array_of(&a, x, shape, 2) || columns < 1)
+        return ae__fail(arena, AE_E_ARG, "%s: %z rows of %z columns", ae__path_tail(path), rows,
+                        columns);
+    return ae__write_file(arena, path, ae__put_csv, &a);
+}
+#endif
+
+/* ---------------------------------------------------------------------------
    >>image   pictures of what was learned                                     */
 
 // Coordinates are 64 bits wide here: x + w zoom of two ints cannot overflow them.
@@ -12321,33 +14789,15 @@ AE_API void ae_abs_error(float *out, const float *a, const float *b, size_t n)
         out[i] = fabsf(a[i] - b[i]);
 }
 
-// A PNG on its way out: to memory, to a file, or only counted. Deflate's bits gather in `data`,
-// which leaves as one IDAT chunk whenever it is full, so the picture is never held twice.
+// A PNG on its way out. Deflate's bits gather in `data`, which leaves as one IDAT chunk whenever it
+// is full, so the picture is never held twice.
 typedef struct ae__png {
-    uint8_t *dst;               // memory, capacity bytes of it, or NULL
-    size_t capacity;
-    void *file;                 // FILE *, or NULL
-    size_t size;                // bytes written or counted
-    int failed;                 // memory too small, or the file could not be written
+    ae__sink *out;
     uint32_t bits, bit_count;   // bits that are no whole byte yet, the first lowest
     uint32_t adler_a, adler_b;
     uint32_t fill;              // of data
     uint8_t data[8192];
 } ae__png;
-
-static void ae__png_bytes(ae__png *p, const uint8_t *bytes, size_t n)
-{
-    if (p->dst) {
-        p->failed = p->failed || n > p->capacity - p->size;
-        if (!p->failed)
-            memcpy(p->dst + p->size, bytes, n);
-    }
-#ifndef AE_NO_STDIO
-    if (p->file)
-        p->failed = p->failed || fwrite(bytes, 1, n, (FILE *)p->file) != n;
-#endif
-    p->size += p->failed ? 0 : n;
-}
 
 static void ae__big_endian_put(uint8_t out[4], uint32_t v)
 {
@@ -12376,9 +14826,9 @@ static void ae__png_chunk(ae__png *p, const char *type, const uint8_t *data, uin
     ae__big_endian_put(head, n);
     memcpy(head + 4, type, 4);
     ae__big_endian_put(tail, ~ae__crc(ae__crc(0xffffffffu, head + 4, 4), data, n));
-    ae__png_bytes(p, head, 8);
-    ae__png_bytes(p, data, n);
-    ae__png_bytes(p, tail, 4);
+    ae__put_bytes(p->out, head, 8);
+    ae__put_bytes(p->out, data, n);
+    ae__put_bytes(p->out, tail, 4);
 }
 
 static void ae__png_bits(ae__png *p, uint32_t value, uint32_t count)
@@ -12460,13 +14910,17 @@ static void ae__png_row(ae__png *p, const uint8_t *row, size_t n, int first)
 }
 
 // The whole file: signature, header, one deflate block with fixed codes, end.
-static void ae__png_all(ae__png *p, const ae_image *img)
+static void ae__png_all(ae__sink *out, const void *image)
 {
+    const ae_image *img = (const ae_image *)image;
+    ae__png png, *p = &png;
     static const uint8_t signature[8] = { 0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n' };
     uint8_t head[13] = { 0, 0, 0, 0, 0, 0, 0, 0, 8, 2, 0, 0, 0 };   // 8 bits, red green blue
     ae__big_endian_put(head, (uint32_t)img->w);
     ae__big_endian_put(head + 4, (uint32_t)img->h);
-    ae__png_bytes(p, signature, 8);
+    memset(p, 0, sizeof *p);
+    p->out = out;
+    ae__put_bytes(out, signature, 8);
     ae__png_chunk(p, "IHDR", head, 13);
     size_t n = (size_t)img->w * 3;
     p->adler_a = 1;
@@ -12494,12 +14948,9 @@ AE_API size_t ae_png_encode(uint8_t *dst, size_t capacity, const ae_image *img)
 {
     if (ae__image_empty(img))
         return 0;
-    ae__png p;
-    memset(&p, 0, sizeof p);
-    p.dst = dst;
-    p.capacity = capacity;
-    ae__png_all(&p, img);
-    return p.failed ? 0 : p.size;
+    ae__sink out = ae__sink_of(dst, capacity);
+    ae__png_all(&out, img);
+    return out.failed ? 0 : out.size;
 }
 
 #ifndef AE_NO_STDIO
@@ -12510,30 +14961,7 @@ AE_API ae_status ae_png_write(ae_arena *arena, const char *path, ae_image img)
         return AE_E_ARG;
     if (ae__image_empty(&img))
         return ae__fail(arena, AE_E_ARG, "%s: the picture is empty", ae__path_tail(path));
-    // to a name beside it first: whoever looks at `path` never sees half a picture
-    char part[AE__PATH];
-    size_t length = strlen(path);
-    if (length + 5 > sizeof part)
-        return ae__fail(arena, AE_E_IO, "%s: the path is longer than %d bytes",
-                        ae__path_tail(path), AE__PATH - 5);
-    memcpy(part, path, length);
-    memcpy(part + length, ".tmp", 5);
-    ae__png p;
-    memset(&p, 0, sizeof p);
-    p.file = fopen(part, "wb");
-    if (!p.file)
-        return ae__fail(arena, AE_E_IO, "cannot write %s", ae__path_tail(path));
-    ae__png_all(&p, &img);
-    p.failed = fclose((FILE *)p.file) != 0 || p.failed;
-#ifdef _WIN32
-    if (!p.failed)
-        remove(path);           // Windows does not rename over a file
-#endif
-    p.failed = p.failed || rename(part, path) != 0;
-    if (!p.failed)
-        return AE_SUCCESS;
-    remove(part);
-    return ae__fail(arena, AE_E_IO, "cannot write %s", ae__path_tail(path));
+    return ae__write_file(arena, path, ae__png_all, &img);
 }
 
 #endif

@@ -257,6 +257,37 @@ suite_locale() {        # a locale that writes 0,5 for 0.5
 }
 
 # ---------------------------------------------------------------------------
+# Files between programs and processors
+
+interop() {             # interop NAME COMPILER FLAGS...: builds file_interop.c
+    local name=$1 compiler=$2
+    shift 2
+    "$compiler" -std=c99 -O1 -Wall -Wextra -Werror -I. "$@" tests/file_interop.c -o "$out/$name" -lm
+}
+
+file_python() {         # model files and arrays there and back, with NumPy and PyTorch
+    local python
+    need gcc
+    for python in python3 /usr/bin/python3; do
+        if "$python" -c 'import numpy, torch' 2>/dev/null; then break; fi
+    done
+    "$python" -c 'import numpy' || lacks "$python has no numpy"
+    interop file-python gcc
+    sandbox file-python.files "$python" "$root/tests/file_interop.py" "$out/file-python" .
+}
+
+file_across() {         # file_across NAME COMPILER EMULATOR FLAGS...: a file of this processor's
+    local name=$1 compiler=$2 emulator=$3 files=(model.safetensors x.npy y.npy)
+    shift 3
+    need gcc "$compiler" ${emulator:+"$emulator"}
+    can_link math.h "$compiler" "$@" -lm || lacks "$compiler cannot link $*"
+    interop "$name-writer" gcc
+    sandbox "$name.files" "$out/$name-writer" write "${files[@]}"
+    interop "$name" "$compiler" "$@"
+    sandbox "$name.files" ${emulator:+"$emulator"} "$out/$name" open "${files[@]}"
+}
+
+# ---------------------------------------------------------------------------
 # What the object file and the preprocessor show
 
 object() {              # object FILE COMPILER FLAGS...: not PIC, where const tables look writable
@@ -399,7 +430,7 @@ step test-valgrind suite_valgrind
 step test-aarch64 suite_cross test-aarch64 aarch64-linux-gnu-gcc qemu-aarch64-static
 # What reads and writes bytes; the whole suite takes minutes under this emulation.
 step test-big-endian suite_cross test-big-endian s390x-linux-gnu-gcc qemu-s390x-static \
-    arena rng data image model_snapshot
+    arena rng data image model_snapshot file
 step test-clang suite test-clang clang -O2
 step test-gcc-sanitize suite_with test-gcc-sanitize '' gcc $SAN
 step test-clang-sanitize suite_with test-clang-sanitize '' clang $SAN
@@ -416,6 +447,10 @@ step test-cblas suite_cblas
 step test-zlib suite_zlib
 step test-m32 suite_with test-m32 math.h gcc -O2 -m32
 step test-i686 suite_i686
+step file-python file_python
+step file-32-bit file_across file-32-bit i686-linux-gnu-gcc '' -static
+step file-big-endian file_across file-big-endian s390x-linux-gnu-gcc qemu-s390x-static -static
+step file-no-train file_across file-no-train gcc '' -DAE_NO_TRAIN
 barrier
 step test-isa-scalar suite_isa scalar
 step test-isa-sse2 suite_isa sse2 sse2
