@@ -1375,8 +1375,8 @@ AE_API ae_status ae_psnr(double *psnr, ae_arena *arena, const float *a, const fl
 AE_API ae_status ae_ssim(double *ssim, ae_arena *arena, const float *a, const float *b,
                          size_t planes, int h, int w, float range);
 
-/* *value = the q-quantile of x (n), 0 <= q <= 1, between neighbours linear: of the scores of held-out
-   normal samples, the threshold with a false-alarm rate of 1 - q. Borrows 8 n bytes. */
+/* *value = the q-quantile of x (n), 0 <= q <= 1, between neighbours linear: of the scores of
+   held-out normal samples, the threshold with a false-alarm rate of 1 - q. Borrows 8 n bytes. */
 AE_API ae_status ae_quantile(float *value, ae_arena *arena, const float *x, size_t n, double q);
 /* For scores (n) that are to be higher where positive (n) is nonzero. Borrow 8 n bytes.
      auroc              how often a positive scores above a negative; equal ones count half
