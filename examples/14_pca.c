@@ -186,7 +186,7 @@ static int learn(state *s, const options *o, int code, int linear)
     return 0;
 }
 
-// Test digits, written where their codes of 2 lie; each axis spans all but the outer 2 %.
+// Test digits, written where their codes of 2 lie; each axis spans all but the outer 8 %.
 static int scatter(const state *s, ae_image *img, int x0)
 {
     static const uint32_t colors[10] = {0x1f77b4, 0xff7f0e, 0x2ca02c, 0xd62728, 0x9467bd,
@@ -196,8 +196,8 @@ static int scatter(const state *s, ae_image *img, int x0)
     for (size_t k = 0; k < 2; k++) {
         for (size_t i = 0; i < n && axis; i++)
             axis[i] = s->test_codes[2 * i + k];
-        if (ae_quantile(&low[k], s->arena, axis, n, 0.01)
-            || ae_quantile(&high[k], s->arena, axis, n, 0.99))
+        if (ae_quantile(&low[k], s->arena, axis, n, 0.04)
+            || ae_quantile(&high[k], s->arena, axis, n, 0.96))
             return fail(s->arena->error, "");
     }
     for (size_t i = 0; i < n && i < 1500; i++) {
