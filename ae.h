@@ -57,6 +57,7 @@
       >>train        epochs over a dataset
       >>file         models as .safetensors, arrays as .npy and CSV
       >>image        pictures of what was learned
+      >>scores       principal components; how good codes and reconstructions are
 
    TWO TIERS
       Layer functions work on plain arrays: ae_linear_forward, ae_linear_backward, ... No state, no
@@ -1415,6 +1416,74 @@ AE_API size_t ae_png_encode(uint8_t *dst, size_t capacity, const ae_image *img);
    Errors: AE_E_IO, AE_E_ARG (an empty picture). The sentence is in arena->error, that of whoever
    could not make the picture included. */
 AE_API ae_status ae_png_write(ae_arena *arena, const char *path, ae_image img);
+#endif
+
+/* ---------------------------------------------------------------------------
+   >>scores   principal components; how good codes and reconstructions are    */
+
+/* All of these that return a status write their result only on success. Errors: AE_E_ARG (nothing
+   to score, an argument out of range), AE_E_SHAPE, AE_E_NUMERIC (a value is not finite),
+   AE_E_MEMORY; the sentence is in arena->error, and what they borrowed is given back. */
+
+/* Principal components (Hotelling 1933): of all linear codes of K numbers the one whose
+   reconstructions have the least squared error, what an autoencoder is to be better than. */
+typedef struct ae_pca {
+    float *mean;                /* (D)                                                          */
+    float *components;          /* (K,D) orthonormal rows, the one of most variance first       */
+    double *variance;           /* (K) of the samples along each: sum / (n-1)                   */
+    double total;               /* variance of all D values together                            */
+    int D, K;                   /* values of a sample; components: a copy of the struct with a
+                                   smaller K has the first ones                                 */
+} ae_pca;
+
+/* Components of the samples of d, 1 <= K <= D, n >= 2. The largest element of each is positive.
+   Variances are right to 1e-6 of the first; components beyond the rank of the data have variance 0
+   and any orthonormal direction. Takes 4 D + K (4 D + 8) bytes of the arena and borrows
+   8 D (D + K) + 2096 D; n D^2 multiply-adds in float and D^3 in double. */
+AE_API ae_status ae_pca_fit(const ae_exec *e, ae_pca *p, ae_arena *arena, const ae_dataset *d,
+                            int K);
+/* codes = (x - mean) components^T, and x = codes components + mean.   codes (n,K)   x (n,D) */
+AE_API void ae_pca_encode(const ae_exec *e, const ae_pca *p, float *codes, const float *x,
+                          size_t n);
+AE_API void ae_pca_decode(const ae_exec *e, const ae_pca *p, float *x, const float *codes,
+                          size_t n);
+
+/* out (n) = each sample's mean squared difference: an anomaly score.   a, b (n,F)   NaN stays. */
+AE_API void ae_mse_per_sample(float *out, const float *a, const float *b, size_t n, int F);
+/* *psnr = 10 log10(range^2 / mean (a-b)^2) in dB, HUGE_VAL when a is b.   a, b (n)   range: of the
+   values, 1 for pixels in [0,1] */
+AE_API ae_status ae_psnr(double *psnr, ae_arena *arena, const float *a, const float *b, size_t n,
+                         float range);
+/* *ssim = mean structural similarity (Wang et al. 2004) of planes of pixels a, b (planes,h,w):
+   Gaussian windows of 11 x 11, deviation 1.5, K1 = 0.01, K2 = 0.03; only windows inside, so that
+   h, w >= 11 and the outer 5 pixels count less. Several channels or pictures: the mean. */
+AE_API ae_status ae_ssim(double *ssim, ae_arena *arena, const float *a, const float *b,
+                         size_t planes, int h, int w, float range);
+
+/* *value = the q-quantile of x (n), 0 <= q <= 1, between neighbours linear: of the scores of
+   held-out normal samples, the threshold with a false-alarm rate of 1 - q. Borrows 8 n bytes. */
+AE_API ae_status ae_quantile(float *value, ae_arena *arena, const float *x, size_t n, double q);
+/* For scores (n) that are to be higher where positive (n) is nonzero. Borrow 8 n bytes.
+     auroc              how often a positive scores above a negative; equal ones count half
+     average_precision  the sum over falling thresholds of precision times growth of recall
+   Errors: AE_E_ARG when none is positive, or, for the first, all are. */
+AE_API ae_status ae_auroc(double *auroc, ae_arena *arena, const float *scores,
+                          const uint8_t *positive, size_t n);
+AE_API ae_status ae_average_precision(double *precision, ae_arena *arena, const float *scores,
+                                      const uint8_t *positive, size_t n);
+
+/* What codes know about labels: both datasets hold codes (or pixels) with labels.
+     knn_accuracy   *accuracy = share of test whose label most of the k nearest in train have; of
+                    equally many the nearest's. Distances are rounded as float products are.
+                    Borrows 2048 (F + k) + 263168 bytes
+     linear_probe   *accuracy = share of test that multinomial logistic regression, trained on train
+                    by `epochs` (0 = 20) of Adam, gets right; values are normalised, labels are
+                    0 ... Borrows what its model needs */
+AE_API ae_status ae_knn_accuracy(const ae_exec *e, double *accuracy, ae_arena *arena,
+                                 const ae_dataset *train, const ae_dataset *test, int k);
+#ifndef AE_NO_TRAIN
+AE_API ae_status ae_linear_probe(const ae_exec *e, double *accuracy, ae_arena *arena,
+                                 const ae_dataset *train, const ae_dataset *test, int epochs);
 #endif
 
 #ifdef __cplusplus
@@ -14964,6 +15033,673 @@ AE_API ae_status ae_png_write(ae_arena *arena, const char *path, ae_image img)
     return ae__write_file(arena, path, ae__png_all, &img);
 }
 
+#endif
+
+/* ---------------------------------------------------------------------------
+   >>scores   principal components; how good codes and reconstructions are    */
+
+static double ae__dot(const double *x, const double *y, size_t n)
+{
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++)
+        sum += x[i] * y[i];
+    return sum;
+}
+
+// y += a x
+static void ae__axpy(double *y, const double *x, double a, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] += a * x[i];
+}
+
+/* A symmetric matrix to tridiagonal form, m = Q T Q^T: T has the diagonal a (n) and beside it
+   b (n), b[i] between i-1 and i. Each row i, from the last on, is hit by a Householder reflection
+   1 - u u^T, |u|^2 = 2, that leaves of its first i elements only b[i]; u stays in that row.
+     m (n,n) its lower triangle, of a size about 1   p (n) scratch */
+static void ae__tridiagonal(double *m, double *a, double *b, double *p, size_t n)
+{
+    for (size_t i = n - 1; i > 0; i--) {
+        double *u = m + i * n;
+        const double rest = ae__dot(u, u, i - 1);
+        a[i] = u[i];
+        b[i] = u[i - 1];
+        if (rest < 1e-290) {                        // nothing to remove
+            memset(u, 0, i * sizeof *u);
+            continue;
+        }
+        const double norm = sqrt(rest + b[i] * b[i]);
+        b[i] = u[i - 1] > 0.0 ? -norm : norm;       // the sign that does not cancel
+        u[i - 1] -= b[i];
+        const double scale = 1.0 / sqrt(norm * fabs(u[i - 1]));
+        for (size_t j = 0; j < i; j++)
+            u[j] *= scale;
+        for (size_t r = 0; r < i; r++) {            // p = m u
+            p[r] = ae__dot(m + r * n, u, r + 1);
+            ae__axpy(p, m + r * n, u[r], r);
+        }
+        ae__axpy(p, u, -ae__dot(u, p, i) / 2.0, i);
+        for (size_t r = 0; r < i; r++) {            // (1 - u u^T) m (1 - u u^T)
+            ae__axpy(m + r * n, p, -u[r], r + 1);
+            ae__axpy(m + r * n, u, -p[r], r + 1);
+        }
+    }
+    a[0] = m[0];
+    b[0] = 0.0;
+}
+
+// The k-th largest eigenvalue (k from 0) by bisection: T - x has as many positive pivots as T has
+// eigenvalues above x (Sylvester). All are in -1 ... 2.
+static double ae__eigenvalue(const double *a, const double *b, size_t n, size_t k)
+{
+    double low = -1.0, high = 2.0;
+    for (int step = 0; step < 60; step++) {
+        const double x = (low + high) / 2.0;
+        double pivot = 1.0;
+        size_t above = 0;
+        for (size_t i = 0; i < n; i++) {
+            pivot = a[i] - x - b[i] * b[i] / pivot;
+            if (fabs(pivot) < 1e-300)
+                pivot = -1e-300;
+            above += pivot > 0.0;
+        }
+        if (above > k) low = x;
+        else high = x;
+    }
+    return (low + high) / 2.0;
+}
+
+// x (n) = (T - shift)^-1 x by elimination with row exchanges; work (3 n).
+static void ae__tridiagonal_solve(double *x, const double *a, const double *b, double shift,
+                                  double *work, size_t n)
+{
+    double row[4] = {a[0] - shift, n > 1 ? b[1] : 0.0, 0.0, x[0]};  // three elements, right side
+    for (size_t i = 0; i < n; i++) {
+        const int last = i + 1 == n;
+        const double next[4] = {last ? 0.0 : b[i + 1], last ? 0.0 : a[i + 1] - shift,
+                                i + 2 < n ? b[i + 2] : 0.0, last ? 0.0 : x[i + 1]};
+        const int swap = fabs(next[0]) > fabs(row[0]);
+        const double *pivot = swap ? next : row, *other = swap ? row : next;
+        const double first = fabs(pivot[0]) < 1e-18 ? 1e-18 : pivot[0], t = other[0] / first;
+        const double rest[3] = {other[1] - t * pivot[1], other[2] - t * pivot[2],
+                                other[3] - t * pivot[3]};
+        work[3 * i] = first;
+        work[3 * i + 1] = pivot[1];
+        work[3 * i + 2] = pivot[2];
+        x[i] = pivot[3];
+        row[0] = rest[0];
+        row[1] = rest[1];
+        row[3] = rest[2];
+    }
+    for (size_t i = n; i-- > 0;)
+        x[i] = (x[i] - (i + 1 < n ? work[3 * i + 1] * x[i + 1] : 0.0)
+                - (i + 2 < n ? work[3 * i + 2] * x[i + 2] : 0.0)) / work[3 * i];
+}
+
+// v (k+1,n): row k becomes the eigenvector for the k-th eigenvalue by inverse iteration. It is kept
+// at right angles to those before, which lets equal eigenvalues have different vectors.
+static void ae__eigenvector(double *v, size_t k, const double *a, const double *b, double value,
+                            double *work, size_t n)
+{
+    double *x = v + k * n;
+    for (size_t i = 0; i < n; i++)      // any direction that is at right angles to none
+        x[i] = sin((double)((i + 1) * (k + 1)));
+    for (int round = 0; round < 3; round++) {
+        ae__tridiagonal_solve(x, a, b, value, work, n);
+        for (size_t j = 0; j < k; j++)
+            ae__axpy(x, v + j * n, -ae__dot(x, v + j * n, n), n);
+        const double length = sqrt(ae__dot(x, x, n));
+        for (size_t i = 0; i < n; i++)
+            x[i] /= length;
+    }
+}
+
+#define AE__PCA_ROWS ((size_t)256)  /* samples in a product, whose sums are added in double   */
+
+typedef struct ae__pca {        // what ae_pca_fit borrows
+    double *m, *v;              // (D,D) covariance, (K,D) eigenvectors
+    double *mean, *a, *b, *work;    // (D), (D), (D), (3 D)
+    float *x, *part;            // (AE__PCA_ROWS,D) each
+    double scale, trace;        // values are multiplied by scale, the covariance is over trace
+} ae__pca;
+
+// The mean, and a power of two that brings the values to about 1, so that no square over- or
+// underflows. Returns the number of a sample that is not finite, or n.
+static size_t ae__pca_mean(ae__pca *t, const ae_dataset *d, size_t D)
+{
+    float table[256], most = 0.0f;
+    int exponent;
+    ae__byte_values(table, d);
+    for (size_t i = 0; i < d->n; i++) {
+        ae__data_values(t->x, d, table, ae__data_row(d, i) * D, D);
+        for (size_t j = 0; j < D; j++) {
+            if (!ae__finite(t->x[j]))
+                return i;
+            most = fabsf(t->x[j]) > most ? fabsf(t->x[j]) : most;
+            t->mean[j] += (double)t->x[j];
+        }
+    }
+    for (size_t j = 0; j < D; j++)
+        t->mean[j] /= (double)d->n;
+    (void)frexp((double)most, &exponent);
+    t->scale = ldexp(1.0, -exponent);
+    return d->n;
+}
+
+// The lower triangle of the covariance times n-1, over its trace.
+static void ae__pca_covariance(ae__pca *t, const ae_exec *e, const ae_dataset *d, size_t D)
+{
+    float table[256];
+    ae__byte_values(table, d);
+    for (size_t i = 0; i < d->n; i += AE__PCA_ROWS) {
+        const size_t rows = ae__min(AE__PCA_ROWS, d->n - i);
+        for (size_t r = 0; r < rows; r++) {
+            float *x = t->x + r * D;
+            ae__data_values(x, d, table, ae__data_row(d, i + r) * D, D);
+            for (size_t j = 0; j < D; j++)
+                x[j] = (float)(((double)x[j] - t->mean[j]) * t->scale);
+        }
+        for (size_t j = 0; j < D; j += AE__PCA_ROWS) {  // a strip of x^T x, up to its diagonal
+            const size_t high = ae__min(AE__PCA_ROWS, D - j), wide = j + high;
+            ae__gemm(e, t->part, (ptrdiff_t)wide, t->x + j, 1, (ptrdiff_t)D, t->x, (ptrdiff_t)D, 1,
+                     NULL, (int)high, (int)wide, (int)rows, 0);
+            for (size_t r = 0; r < high; r++)
+                for (size_t c = 0; c <= j + r; c++)
+                    t->m[(j + r) * D + c] += (double)t->part[r * wide + c];
+        }
+    }
+    for (size_t j = 0; j < D; j++)
+        t->trace += t->m[j * D + j];
+    for (size_t i = 0; i < D * D && t->trace > 0.0; i++)
+        t->m[i] /= t->trace;
+}
+
+// From the covariance to p: its mean, components, and shares of the variance.
+static void ae__pca_components(ae_pca *p, ae__pca *t)
+{
+    const size_t D = (size_t)p->D;
+    ae__tridiagonal(t->m, t->a, t->b, t->work, D);
+    for (size_t k = 0; k < (size_t)p->K; k++) {
+        const double value = ae__eigenvalue(t->a, t->b, D, k);
+        ae__eigenvector(t->v, k, t->a, t->b, value, t->work, D);
+        p->variance[k] = value > 0.0 ? value : 0.0;
+    }
+    for (size_t k = 0; k < (size_t)p->K; k++) {
+        double *v = t->v + k * D;
+        float *w = p->components + k * D, most = 0.0f;
+        for (size_t i = 1; i < D; i++)              // back through the reflections
+            ae__axpy(v, t->m + i * D, -ae__dot(v, t->m + i * D, i), i);
+        for (size_t j = 0; j < D; j++) {
+            w[j] = (float)v[j];
+            most = fabsf(w[j]) > fabsf(most) ? w[j] : most;
+        }
+        for (size_t j = 0; j < D && most < 0.0f; j++)
+            w[j] = -w[j];
+    }
+    for (size_t j = 0; j < D; j++)
+        p->mean[j] = (float)t->mean[j];
+}
+
+AE_API ae_status ae_pca_fit(const ae_exec *e, ae_pca *p, ae_arena *arena, const ae_dataset *d,
+                            int K)
+{
+    const size_t n = d && (d->bytes || d->floats) ? d->n : 0, D = n ? ae__data_features(d) : 0;
+    const size_t k = (size_t)K, start = ae_arena_used(arena);
+    if (n < 2)
+        return ae__fail(arena, AE_E_ARG, "pca: %z samples: it needs at least 2", n);
+    if (K < 1 || k > D)
+        return ae__fail(arena, AE_E_ARG, "pca: %d components of samples of %z values: there are "
+                        "1 to %z", K, D, D);
+    const size_t kept = ae__sat_add(8 * k, ae__sat_mul(4 * D, k + 1));
+    const size_t room = D >> 24 ? SIZE_MAX : ae__sat_mul(D, 8 * (D + k) + 2096);
+    ae_pca made;
+    ae__pca t;
+    memset(&t, 0, sizeof t);
+    made.variance = (double *)ae_alloc(arena, kept);
+    const size_t mark = ae_arena_used(arena);
+    t.m = made.variance ? (double *)ae_alloc(arena, room) : NULL;
+    if (t.m == NULL) {
+        ae_arena_rewind(arena, start);
+        return ae__fail(arena, AE_E_MEMORY, "pca: %d components of %z values need about %z bytes, "
+                        "the arena has %z left", K, D, ae__sat_add(kept, room),
+                        ae_arena_left(arena));
+    }
+    made.D = (int)D;
+    made.K = K;
+    made.mean = (float *)(made.variance + k);
+    made.components = made.mean + D;
+    t.v = t.m + D * D;
+    t.mean = t.v + k * D;
+    t.a = t.mean + D;
+    t.b = t.a + D;
+    t.work = t.b + D;
+    t.x = (float *)(t.work + 3 * D);
+    t.part = t.x + AE__PCA_ROWS * D;
+    const size_t bad = ae__pca_mean(&t, d, D);
+    if (bad < n) {
+        ae_arena_rewind(arena, start);
+        return ae__fail(arena, AE_E_NUMERIC, "pca: sample %z has a value that is not finite", bad);
+    }
+    ae__pca_covariance(&t, e, d, D);
+    ae__pca_components(&made, &t);
+    made.total = t.trace / t.scale / t.scale / (double)(n - 1);
+    for (size_t i = 0; i < k; i++)
+        made.variance[i] *= made.total;
+    ae_arena_rewind(arena, mark);
+    *p = made;
+    return AE_SUCCESS;
+}
+
+AE_API void ae_pca_encode(const ae_exec *e, const ae_pca *p, float *codes, const float *x,
+                          size_t n)
+{
+    enum { ROWS = 64, COLS = 128 };
+    float part[ROWS * COLS];    // x - mean: the difference of two products would lose digits
+    const size_t D = (size_t)p->D, K = (size_t)p->K;
+    for (size_t i = 0; i < n; i += ROWS)
+        for (size_t j = 0; j < D; j += COLS) {
+            const size_t rows = ae__min(ROWS, n - i), cols = ae__min(COLS, D - j);
+            for (size_t r = 0; r < rows; r++)
+                for (size_t c = 0; c < cols; c++)
+                    part[r * COLS + c] = x[(i + r) * D + j + c] - p->mean[j + c];
+            ae__gemm(e, codes + i * K, p->K, part, COLS, 1, p->components + j, 1, p->D, NULL,
+                     (int)rows, p->K, (int)cols, j > 0);
+        }
+}
+
+AE_API void ae_pca_decode(const ae_exec *e, const ae_pca *p, float *x, const float *codes,
+                          size_t n)
+{
+    for (size_t i = 0, rows; i < n; i += rows) {
+        rows = ae__min(4096, n - i);
+        ae_tied_linear_forward(e, x + i * (size_t)p->D, codes + i * (size_t)p->K, p->components,
+                               p->mean, (int)rows, p->D, p->K);
+    }
+}
+
+// ---- reconstructions
+
+AE_API void ae_mse_per_sample(float *out, const float *a, const float *b, size_t n, int F)
+{
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0.0;
+        for (int j = 0; j < F; j++, a++, b++)
+            sum += ((double)*a - (double)*b) * ((double)*a - (double)*b);
+        out[i] = (float)(sum / F);
+    }
+}
+
+// What scores of a against b have in common.
+static ae_status ae__score_check(ae_arena *arena, const char *what, const void *a, const void *b,
+                                 size_t n, float range)
+{
+    if (a == NULL || b == NULL || n == 0)
+        return ae__fail(arena, AE_E_ARG, "%s: there is nothing to score", what);
+    if (!ae__finite(range) || !(range > 0.0f))
+        return ae__fail(arena, AE_E_ARG, "%s: range %g: it is the largest value less the smallest, "
+                        "1 for pixels in [0,1]", what, (double)range);
+    return AE_SUCCESS;
+}
+
+AE_API ae_status ae_psnr(double *psnr, ae_arena *arena, const float *a, const float *b, size_t n,
+                         float range)
+{
+    const ae_status status = ae__score_check(arena, "psnr", a, b, n, range);
+    double sum = 0.0;
+    if (status)
+        return status;
+    for (size_t i = 0; i < n; i++)
+        sum += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+    if (!ae__finite_double(sum))
+        return ae__fail(arena, AE_E_NUMERIC, "psnr: a value is not finite");
+    *psnr = sum > 0.0 ? 10.0 * log10((double)range * (double)range / (sum / (double)n)) : HUGE_VAL;
+    return AE_SUCCESS;
+}
+
+enum { AE__SSIM_SIDE = 11, AE__SSIM_WINDOWS = 64 };
+
+/* The sum of the similarity of `count` windows side by side, from their weighted sums of a, b, a^2,
+   b^2, a b: first down the columns, then across. Squares of floats are exact in double.
+     a, b: the first window's corner in planes of width w   g: the Gaussian's weights */
+static double ae__ssim_windows(const float *a, const float *b, size_t w, size_t count,
+                               const double *g, double c1, double c2)
+{
+    double column[AE__SSIM_WINDOWS + AE__SSIM_SIDE - 1][5], total = 0.0;
+    memset(column, 0, sizeof column);
+    for (size_t y = 0; y < AE__SSIM_SIDE; y++)
+        for (size_t x = 0; x < count + AE__SSIM_SIDE - 1; x++) {
+            const double u = (double)a[y * w + x], v = (double)b[y * w + x];
+            const double terms[5] = {u, v, u * u, v * v, u * v};
+            for (int k = 0; k < 5; k++)
+                column[x][k] += g[y] * terms[k];
+        }
+    for (size_t x = 0; x < count; x++) {
+        double s[5] = {0, 0, 0, 0, 0};
+        for (size_t i = 0; i < AE__SSIM_SIDE; i++)
+            for (int k = 0; k < 5; k++)
+                s[k] += g[i] * column[x + i][k];
+        const double squares = s[0] * s[0] + s[1] * s[1], product = s[0] * s[1];
+        const double variances = s[2] + s[3] - squares;
+        total += (2.0 * product + c1) * (2.0 * (s[4] - product) + c2)
+                 / ((squares + c1) * ((variances > 0.0 ? variances : 0.0) + c2));
+    }
+    return total;
+}
+
+AE_API ae_status ae_ssim(double *ssim, ae_arena *arena, const float *a, const float *b,
+                         size_t planes, int h, int w, float range)
+{
+    const ae_status status = ae__score_check(arena, "ssim", a, b, planes, range);
+    double g[AE__SSIM_SIDE], all = 0.0, sum = 0.0;
+    if (status)
+        return status;
+    if (h < AE__SSIM_SIDE || w < AE__SSIM_SIDE)
+        return ae__fail(arena, AE_E_SHAPE, "ssim: pictures of %dx%d: its windows are 11x11", h, w);
+    for (int i = 0; i < AE__SSIM_SIDE; i++)
+        all += g[i] = exp(-(i - 5) * (i - 5) / (2.0 * 1.5 * 1.5));
+    for (int i = 0; i < AE__SSIM_SIDE; i++)
+        g[i] /= all;
+    const double c1 = 0.01 * (double)range, c2 = 0.03 * (double)range;
+    const size_t H = (size_t)h, W = (size_t)w, down = H - 10, across = W - 10;
+    for (size_t y = 0; y < planes * down; y++)
+        for (size_t x = 0; x < across; x += AE__SSIM_WINDOWS) {
+            const size_t at = (y / down * H + y % down) * W + x;
+            sum += ae__ssim_windows(a + at, b + at, W, ae__min(AE__SSIM_WINDOWS, across - x), g,
+                                    c1 * c1, c2 * c2);
+        }
+    if (!ae__finite_double(sum))
+        return ae__fail(arena, AE_E_NUMERIC, "ssim: a value is not finite");
+    *ssim = sum / ((double)planes * (double)down * (double)across);
+    return AE_SUCCESS;
+}
+
+// ---- scores of samples, in order
+
+// Heap sort: no memory of its own, and never slow.
+static void ae__sort(uint64_t *x, size_t n)
+{
+    for (size_t first = n / 2, last = n; last > 1;) {
+        if (first > 0) {
+            first--;                                    // the heap grows to the front ...
+        } else {
+            const uint64_t most = x[0];                 // ... and gives its largest to the end
+            x[0] = x[--last];
+            x[last] = most;
+        }
+        const uint64_t v = x[first];
+        size_t at = first;
+        for (size_t child; (child = 2 * at + 1) < last; at = child) {
+            child += child + 1 < last && x[child + 1] > x[child];
+            if (x[child] <= v)
+                break;
+            x[at] = x[child];
+        }
+        x[at] = v;
+    }
+}
+
+// The scores in rising order: each a key that sorts as it does, and 1 below it when positive.
+static uint64_t *ae__ranked(ae_status *status, ae_arena *arena, const char *what, const float *x,
+                            const uint8_t *positive, size_t n)
+{
+    *status = ae__score_check(arena, what, x, x, n, 1.0f);
+    for (size_t i = 0; i < n && !*status; i++)
+        if (!ae__finite(x[i]))
+            *status = ae__fail(arena, AE_E_NUMERIC, "%s: score %z is not finite", what, i);
+    if (*status)
+        return NULL;
+    uint64_t *ranked = (uint64_t *)ae_alloc(arena, ae__sat_mul(n, sizeof *ranked));
+    if (ranked == NULL) {
+        *status = ae__fail(arena, AE_E_MEMORY, "%s: %z scores need 8 bytes each, the arena has %z "
+                           "left", what, n, ae_arena_left(arena));
+        return NULL;
+    }
+    for (size_t i = 0; i < n; i++)
+        ranked[i] = (uint64_t)ae__sort_key(x[i]) << 1 | (positive && positive[i]);
+    ae__sort(ranked, n);
+    return ranked;
+}
+
+// The float of a key.
+static double ae__key_value(uint64_t ranked)
+{
+    uint32_t key = (uint32_t)(ranked >> 1);
+    float x;
+    key = key & 0x80000000u ? key ^ 0x80000000u : ~key;
+    memcpy(&x, &key, sizeof x);
+    return (double)x;
+}
+
+AE_API ae_status ae_quantile(float *value, ae_arena *arena, const float *x, size_t n, double q)
+{
+    const size_t mark = ae_arena_used(arena);
+    ae_status status;
+    if (!ae__finite_double(q) || !(q >= 0.0 && q <= 1.0))
+        return ae__fail(arena, AE_E_ARG, "quantile: %g is not in 0 ... 1", q);
+    const uint64_t *ranked = ae__ranked(&status, arena, "quantile", x, NULL, n);
+    if (status)
+        return status;
+    const double place = q * (double)(n - 1), below = floor(place);
+    const size_t i = (size_t)below;
+    const double low = ae__key_value(ranked[i]), high = ae__key_value(ranked[i + (i + 1 < n)]);
+    *value = (float)(low + (high - low) * (place - below));
+    ae_arena_rewind(arena, mark);
+    return AE_SUCCESS;
+}
+
+// Both areas, threshold by threshold from the highest score down.
+static ae_status ae__areas(double *roc, double *precision, const char *what, ae_arena *arena,
+                           const float *scores, const uint8_t *positive, size_t n)
+{
+    const size_t mark = ae_arena_used(arena);
+    ae_status status;
+    size_t hits = 0;            // positives above the threshold
+    double area = 0.0, sum = 0.0;
+    const uint64_t *ranked = ae__ranked(&status, arena, what, scores, positive, n);
+    if (status)
+        return status;
+    for (size_t i = n; i > 0;) {
+        const size_t from = i, before = hits;
+        do                      // equal scores pass it together
+            hits += ranked[--i] & 1;
+        while (i > 0 && ranked[i - 1] >> 1 == ranked[from - 1] >> 1);
+        const double more = (double)(hits - before), misses = (double)(from - i) - more;
+        area += misses * ((double)before + more / 2.0);
+        sum += more * (double)hits / (double)(n - i);
+    }
+    ae_arena_rewind(arena, mark);
+    if (hits == 0 || (roc && hits == n))
+        return ae__fail(arena, AE_E_ARG, hits ? "%s: all %z samples are positive"
+                        : "%s: none of %z samples is positive", what, n);
+    if (roc) *roc = area / ((double)hits * (double)(n - hits));
+    if (precision) *precision = sum / (double)hits;
+    return AE_SUCCESS;
+}
+
+AE_API ae_status ae_auroc(double *auroc, ae_arena *arena, const float *scores,
+                          const uint8_t *positive, size_t n)
+{
+    return ae__areas(auroc, NULL, "auroc", arena, scores, positive, n);
+}
+
+AE_API ae_status ae_average_precision(double *precision, ae_arena *arena, const float *scores,
+                                      const uint8_t *positive, size_t n)
+{
+    return ae__areas(NULL, precision, "average precision", arena, scores, positive, n);
+}
+
+// ---- codes and labels
+
+// d: copies of train and test, normalised alike, by the moments of train. Checks both.
+static ae_status ae__codes(ae_dataset *d, ae_arena *arena, const char *what,
+                           const ae_dataset *train, const ae_dataset *test)
+{
+    const ae_dataset *from[2] = {train, test};
+    float mean[2], deviation[2];
+    for (int i = 0; i < 2; i++) {
+        const int full = from[i] && from[i]->n > 0 && (from[i]->bytes || from[i]->floats);
+        if (!full || !from[i]->labels)
+            return ae__fail(arena, AE_E_ARG, "%s: the %s set has no %s", what,
+                            i ? "test" : "training", full ? "labels" : "samples");
+        if (ae__data_features(train) != ae__data_features(from[i]))
+            return ae__fail(arena, AE_E_SHAPE, "%s: samples of %z values to learn from, of %z to "
+                            "test", what, ae__data_features(train), ae__data_features(test));
+        ae_dataset_moments(from[i], &mean[i], &deviation[i]);
+        if (!ae__finite(mean[i]) || !ae__finite(deviation[i]))
+            return ae__fail(arena, AE_E_NUMERIC, "%s: the %s set has a value that is not finite",
+                            what, i ? "test" : "training");
+        d[i] = *from[i];
+        if (deviation[0] > 0.0f)
+            ae_dataset_normalize(&d[i], mean[0], deviation[0]);
+    }
+    return AE_SUCCESS;
+}
+
+#define AE__KNN_ROWS ((size_t)256)
+
+typedef struct ae__near { float score; int32_t label; } ae__near;
+
+// score: of `count` samples of d from `first` on; best (k): the highest so far, in order.
+static void ae__knn_merge(ae__near *best, size_t k, const float *score, const ae_dataset *d,
+                          size_t first, size_t count)
+{
+    for (size_t j = 0; j < count; j++) {
+        size_t at = k - 1;
+        if (score[j] <= best[at].score)
+            continue;
+        for (; at > 0 && best[at - 1].score < score[j]; at--)
+            best[at] = best[at - 1];
+        best[at].score = score[j];
+        best[at].label = d->labels[ae__data_row(d, first + j)];
+    }
+}
+
+// What most of the k nearest are; of equally many the nearest.
+static int32_t ae__knn_vote(const ae__near *best, size_t k)
+{
+    size_t most = 0, winner = 0;
+    for (size_t i = 0; i < k; i++) {
+        size_t votes = 0;
+        for (size_t j = i; j < k; j++)
+            votes += best[j].label == best[i].label;
+        winner = votes > most ? i : winner;
+        most = votes > most ? votes : most;
+    }
+    return best[winner].label;
+}
+
+/* Near is where x y - |y|^2 / 2 is high: a product of 256 samples of test, x, with 256 of train, y,
+   at a time.   x, y (256,F)   score (256,256)   half (256)   best (256,k) */
+static size_t ae__knn_right(const ae_exec *e, const ae_dataset *train, const ae_dataset *test,
+                            size_t k, float *x, ae__near *best)
+{
+    const size_t F = ae__data_features(train);
+    float *y = x + AE__KNN_ROWS * F, *score = y + AE__KNN_ROWS * F;
+    float *half = score + AE__KNN_ROWS * AE__KNN_ROWS;
+    size_t right = 0;
+    for (size_t i = 0, rows; i < test->n; i += rows) {
+        rows = ae__min(AE__KNN_ROWS, test->n - i);
+        ae_dataset_get(test, x, NULL, i, rows);
+        for (size_t r = 0; r < rows * k; r++)
+            best[r].score = -3e38f;
+        for (size_t j = 0, count; j < train->n; j += count) {
+            count = ae__min(AE__KNN_ROWS, train->n - j);
+            ae_dataset_get(train, y, NULL, j, count);
+            for (size_t r = 0; r < count; r++)
+                half[r] = (float)(-0.5 * ae__kernels_of(e)->dot(y + r * F, y + r * F, F));
+            ae__gemm(e, score, AE__KNN_ROWS, x, (ptrdiff_t)F, 1, y, 1, (ptrdiff_t)F, half,
+                     (int)rows, (int)count, (int)F, 0);
+            for (size_t r = 0; r < rows; r++)
+                ae__knn_merge(best + r * k, k, score + r * AE__KNN_ROWS, train, j, count);
+        }
+        for (size_t r = 0; r < rows; r++)
+            right += ae__knn_vote(best + r * k, k) == test->labels[ae__data_row(test, i + r)];
+    }
+    return right;
+}
+
+AE_API ae_status ae_knn_accuracy(const ae_exec *e, double *accuracy, ae_arena *arena,
+                                 const ae_dataset *train, const ae_dataset *test, int k)
+{
+    ae_dataset d[2];
+    const ae_status status = ae__codes(d, arena, "knn", train, test);
+    const size_t mark = ae_arena_used(arena), rows = AE__KNN_ROWS;
+    if (status)
+        return status;
+    if (k < 1 || (size_t)k > train->n)
+        return ae__fail(arena, AE_E_ARG, "knn: %d neighbours of %z samples: there are 1 to %z", k,
+                        train->n, train->n);
+    const size_t near = ae__round_up(ae__sat_mul(rows * sizeof(ae__near), (size_t)k), AE_ALIGN);
+    const size_t tiles = ae__sat_mul(rows * 4, 2 * ae__data_features(train) + rows + 1);
+    unsigned char *at = (unsigned char *)ae_alloc(arena, ae__sat_add(near, tiles));
+    if (at == NULL)
+        return ae__fail(arena, AE_E_MEMORY, "knn: %d neighbours of %z values need %z bytes, the "
+                        "arena has %z left", k, ae__data_features(train),
+                        ae__sat_add(near, tiles), ae_arena_left(arena));
+    const size_t right = ae__knn_right(e, &d[0], &d[1], (size_t)k, (float *)(void *)(at + near),
+                                       (ae__near *)(void *)at);
+    *accuracy = (double)right / (double)test->n;
+    ae_arena_rewind(arena, mark);
+    return AE_SUCCESS;
+}
+
+#ifndef AE_NO_TRAIN
+// Trains y, logits, and counts what it gets right.
+static ae_status ae__probe_run(ae_model *m, const ae_tensor *y, ae_dataset *d, int epochs,
+                               size_t *right)
+{
+    const size_t classes = ae_size(y), n = d[1].n;
+    ae_optim adam;
+    ae_fit_options fit;
+    memset(&adam, 0, sizeof adam);
+    memset(&fit, 0, sizeof fit);
+    adam.lr = 0.01f;
+    fit.epochs = epochs ? epochs : 20;
+    fit.schedule.kind = AE_SCHEDULE_COSINE;
+    ae_status status = ae_build(m, 64, AE_TRAIN);
+    float *logit = (float *)ae_alloc(m->arena, ae__sat_mul(n, classes * sizeof(float)));
+    if (!status && !logit)
+        status = ae__report(m, AE_E_MEMORY, "no room for %z scores", n * classes);
+    status = status ? status : ae_fit(m, &d[0], &adam, &fit, NULL);
+    status = status ? status : ae_predict_dataset(m, y, logit, &d[1]);
+    for (size_t i = 0; i < n && !status; i++, logit += classes) {
+        size_t most = 0;
+        for (size_t c = 1; c < classes; c++)
+            most = logit[c] > logit[most] ? c : most;
+        *right += (int32_t)most == d[1].labels[ae__data_row(&d[1], i)];
+    }
+    return status;
+}
+
+AE_API ae_status ae_linear_probe(const ae_exec *e, double *accuracy, ae_arena *arena,
+                                 const ae_dataset *train, const ae_dataset *test, int epochs)
+{
+    ae_dataset d[2];
+    ae_status status = ae__codes(d, arena, "linear probe", train, test);
+    const size_t mark = ae_arena_used(arena);
+    size_t right = 0;
+    int classes = 1;
+    char why[AE_ERROR_MAX];     // the model's sentence, which is given back with it
+    if (status)
+        return status;
+    for (size_t j = 0; j < d[0].n; j++) {
+        const int32_t label = d[0].labels[ae__data_row(&d[0], j)];
+        classes = label >= classes && label < 1 << 24 ? label + 1 : classes;
+    }
+    ae_model *m = ae_model_new(arena, 1);
+    ae_tensor *y = m ? ae_linear(ae_input(m, d[0].c, d[0].h, d[0].w), classes) : NULL;
+    if (y) {
+        ae_minimize(ae_cross_entropy(y, ae_labels(m), AE_MEAN));
+        ae_set_exec(m, e);
+    }
+    status = y ? ae__probe_run(m, y, d, epochs, &right) : AE_E_MEMORY;
+    ae__format(why, sizeof why, "%s", ae_error(m));
+    ae_arena_rewind(arena, mark);
+    if (status)
+        return ae__fail(arena, status, "linear probe: %s", why);
+    *accuracy = (double)right / (double)test->n;
+    return AE_SUCCESS;
+}
 #endif
 
 #ifdef AE__LESS_OPTIMIZED
