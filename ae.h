@@ -58,6 +58,7 @@
       >>file         models as .safetensors, arrays as .npy and CSV
       >>image        pictures of what was learned
       >>scores       principal components; how good codes and reconstructions are
+      >>tools        what a model is, whether it is right, why it does not learn
 
    TWO TIERS
       Layer functions work on plain arrays: ae_linear_forward, ae_linear_backward, ... No state, no
@@ -157,7 +158,9 @@ extern "C" {
     X(AE_E_FORMAT,  "the data is not in the expected format") \
     X(AE_E_NUMERIC, "a value is not finite") \
     X(AE_E_DEVICE,  "the device failed") \
-    X(AE_W_COLLAPSED, "a warning: the code tells nothing about its input")
+    X(AE_W_COLLAPSED, "a warning: the code tells nothing about its input") \
+    X(AE_E_GRADIENT, "a gradient is not the derivative of the loss") \
+    X(AE_W_TRAINING, "a warning: something keeps the model from learning")
 
 typedef enum ae_status {
 #define AE__ENUM(name, text) name,
@@ -1486,6 +1489,120 @@ AE_API ae_status ae_linear_probe(const ae_exec *e, double *accuracy, ae_arena *a
                                  const ae_dataset *train, const ae_dataset *test, int epochs);
 #endif
 
+/* ---------------------------------------------------------------------------
+   >>tools   what a model is, whether it is right, why it does not learn      */
+
+/* The model as a table, a line a tensor: name, kind, shape of a sample, trained parameters (shared
+   ones once), bytes that `batch` samples of its values take, in AE_TRAIN with its gradient and what
+   its backward pass keeps (-: it lies where its input does), multiply-adds a sample (of matrix
+   products, convolutions and codebooks; the rest counts none). Then sums, and the bytes of ae_plan.
+   Before or after ae_build. Returns the characters needed without the final 0, as snprintf; dst
+   may be NULL when capacity is 0. 0 after an error (see ae_plan). */
+AE_API size_t ae_summary(ae_model *m, int batch, ae_mode mode, char *dst, size_t capacity);
+
+typedef struct ae_nonfinite {   /* a value that is not finite                                   */
+    const char *name;           /* of the tensor or parameter; NULL: there is none              */
+    const char *what;           /* "value", "gradient", "parameter", "parameter gradient",
+                                   "optimiser state"                                            */
+    const char *value;          /* "NaN", "infinity", "-infinity"                               */
+    int sample;                 /* of a tensor; else -1                                         */
+    size_t index;               /* element of the sample, or of the parameter                   */
+} ae_nonfinite;
+
+/* The first value that is not finite in the order of computation: a layer's parameters, its values,
+   ..., the losses; in AE_TRAIN then the gradients, from the losses back, and the optimiser's state.
+   Computes n samples of the inputs anew (those of a step that failed are still there), operation
+   by operation, and so finds where a NaN begins, not where a loss shows it. Only the values of
+   tensors change; in AE_TRAIN it borrows ae_snapshot_bytes from the arena.
+   Errors: AE_E_NUMERIC when there is one: *found (may be NULL) and ae_error say where; AE_E_MEMORY;
+   those of ae_forward. */
+AE_API ae_status ae_find_nonfinite(ae_model *m, int n, ae_nonfinite *found);
+
+#ifndef AE_NO_TRAIN
+typedef enum ae_check_verdict { /* from good to bad                                             */
+    AE_CHECK_RIGHT,
+    AE_CHECK_SKIPPED,           /* it leads through ae_vq, whose gradient is no derivative      */
+    AE_CHECK_ZERO,              /* gradient and differences are 0: nothing was tested           */
+    AE_CHECK_UNCLEAR,           /* rounding is as large as the gradient (as in a bias before
+                                   batch_norm, which takes it out again)                        */
+    AE_CHECK_WRONG
+} ae_check_verdict;
+
+typedef struct ae_check {       /* of one parameter                                             */
+    const char *name;           /* "linear1.weight"                                             */
+    size_t elements;
+    int right, wrong, unclear;  /* of those tried one by one                                    */
+    size_t index;               /* the worst of these: its gradient by ae_backward, ...         */
+    double analytic, numeric;   /* ... and by differences                                       */
+    double error;               /* their distance over the largest of both and of the root mean
+                                   square of this parameter's gradient                          */
+    double slope, numeric_slope;    /* of the loss along a direction that all take part in      */
+    ae_check_verdict verdict;
+} ae_check;
+
+typedef struct ae_check_options {   /* {0} = the usual                                          */
+    float tolerance;            /* the error that is still right; 0 = 0.01                      */
+    float step;                 /* no step moves a unit by more than twice this; 0 = 0.25       */
+    int samples;                /* elements of each parameter tried one by one: the largest, the
+                                   first, the last, random ones; 0 = 8; < 0: all                */
+    void (*each)(void *user, const ae_check *check);    /* called for every parameter           */
+    void *user;
+} ae_check_options;
+
+/* Is ae_backward the derivative of the minimised sum, for n samples of the inputs as they are set?
+   Compares it with central differences at two steps (Richardson extrapolation): for a parameter as
+   a whole, along a random direction that leans to the gradient, and for some elements alone.
+   No kink is stepped over: which units of a relu are on and what max_pool2d and top_k choose is
+   held; noise draws the same each time, running statistics stay. Steps shrink until two agree; what
+   rounding hides is unclear, never wrong.
+   Expect: losses are floats, so a difference is known to about 2e-7 loss / step; a direction agrees
+   to 0.1 %, and so does an element whose gradient is above 1e-3 of the loss. Few samples (2 to 8)
+   do. A gradient of values needs no check of its own: it passes on to the parameters before it.
+   options may be NULL; *worst (or NULL): the worst parameter. Borrows ae_snapshot_bytes and a byte
+   for each value of a relu, from the arena; all but values of tensors is then as before, in bits.
+   Errors: AE_E_GRADIENT when a parameter is wrong, or none could be tested (all gradients are 0);
+   AE_E_MEMORY; AE_E_ARG (options); those of ae_forward. */
+AE_API ae_status ae_check_gradients(ae_model *m, int n, const ae_check_options *options,
+                                    ae_check *worst);
+
+typedef struct ae_diagnosis {   /* of one tensor, and of the weights of its layer               */
+    const char *name;
+    float low, high;            /* range of its values; 0 and 0 where another wrote over them   */
+    int units, dead;            /* of a relu: its channels, and those never above 0             */
+    double saturated;           /* of a sigmoid or tanh: share of values where its slope is below
+                                   a fifth of the greatest: outside 0.05 ... 0.95, +- 0.9       */
+    double weight, gradient;    /* 2-norms of the weights and of their gradient, or 0, ...      */
+    double update;              /* ... and of what the next step would add to the weights       */
+    const char *advice;         /* a sentence, or "" where all is well; valid during the call   */
+} ae_diagnosis;
+
+/* Why does it not learn? Looks at all of d (some hundred samples will do: ae_dataset_head) in
+   training mode, and at the step that o would take on the first batch. Calls each(user, ...), if
+   not NULL, for every tensor, and has advice for
+     an input        beyond +-16: first weights are made for about 1; or constant
+     a relu          with more than 2 dead units in 5: a dense one may well have 1 in 4
+     a hidden sigmoid or tanh     with more than half its values saturated (an output may)
+     a loss          whose target goes beyond what the activation behind its prediction can give
+     a layer         without a gradient; or when the step is above 0.1 of the norm of its weights,
+                     which forgets what they were, or below 1e-6, where floats hardly change
+   Borrows ae_snapshot_bytes and less than 100 bytes a tensor or channel from the arena; all but
+   values of tensors is then as before.
+   Errors: AE_W_TRAINING when there is advice: ae_error has the first; AE_E_MEMORY; those of
+   ae_train_step. */
+AE_API ae_status ae_diagnose(ae_model *m, const ae_dataset *d, const ae_optim *o,
+                             void (*each)(void *user, const ae_diagnosis *r), void *user);
+
+/* Can it learn a few samples by heart? Takes `steps` steps (0 = 500) on the first batch of d, then
+   undoes them. Call it before training, with a handful of samples: ae_dataset_head(&d, 8).
+   *ratio (or NULL): loss after over loss before, both above the least that a BCE can reach with
+   these targets, their entropy. Below 0.1 is well; what cannot vanish (KL, noise, penalties) holds
+   it up. A loss that begins below 0 has ratio 0 if it fell, else 1.
+   Borrows ae_snapshot_bytes from the arena.   Errors: AE_W_TRAINING when the ratio is above 0.1
+   (ae_error advises), AE_E_NUMERIC when it diverged, AE_E_MEMORY, those of ae_train_step. */
+AE_API ae_status ae_overfit_test(ae_model *m, const ae_dataset *d, const ae_optim *o, int steps,
+                                 double *ratio);
+#endif
+
 #ifdef __cplusplus
 }
 #endif
@@ -1584,6 +1701,15 @@ static int ae__finite_double(double x)
     uint64_t u;
     memcpy(&u, &x, sizeof u);
     return (u & 0x7ff0000000000000u) != 0x7ff0000000000000u;
+}
+
+// The first of n values that is not finite, or n.
+static size_t ae__first_not_finite(const float *x, size_t n)
+{
+    size_t i = 0;
+    while (i < n && ae__finite(x[i]))
+        i++;
+    return i;
 }
 
 /* ---------------------------------------------------------------------------
@@ -10066,9 +10192,8 @@ AE_API ae_model *ae_fork(const ae_model *m, ae_arena *arena, int batch)
 static const ae_param *ae__not_finite_param(const ae_model *m)
 {
     for (const ae_param *p = m->first_param; p; p = p->next)
-        for (size_t i = 0; i < p->count && p->shrinks; i++)
-            if (!ae__finite(ae__weights(m, p)[i]))
-                return p;
+        if (p->shrinks && ae__first_not_finite(ae__weights(m, p), p->count) < p->count)
+            return p;
     return NULL;
 }
 
@@ -10425,8 +10550,8 @@ static double ae__weighted(const ae_model *m, const double *means, const float *
     return sum;
 }
 
-// Computes every loss that is minimised or watched. training: noise and batch statistics are on.
-static ae_status ae__losses(ae_model *m, int n, int training)
+// Marks every loss that is minimised or watched, and what it needs.
+static ae_status ae__mark_losses(ae_model *m, int training)
 {
     int terms = 0;
     m->training = training;
@@ -10437,9 +10562,15 @@ static ae_status ae__losses(ae_model *m, int n, int training)
             ae__need(m, t, NULL);
             terms++;
         }
-    if (terms == 0)
-        return ae__report(m, AE_E_ARG, "the model has no loss: call ae_minimize");
-    return ae__compute(m, n, NULL, NULL, NULL);
+    return terms ? AE_SUCCESS
+                 : ae__report(m, AE_E_ARG, "the model has no loss: call ae_minimize");
+}
+
+// Computes them. training: noise and batch statistics are on.
+static ae_status ae__losses(ae_model *m, int n, int training)
+{
+    ae_status status = ae__mark_losses(m, training);
+    return status ? status : ae__compute(m, n, NULL, NULL, NULL);
 }
 
 // Names the first tensor with a value that is not finite.
@@ -10451,11 +10582,10 @@ static ae_status ae__not_finite(ae_model *m, int n)
         size_t count = t->loss >= 0 ? 1 : (size_t)n * ae__size(t);
         if (!m->needed[t->id] || t->op == &ae__op_labels || t->kept)
             continue;
-        for (size_t i = 0; i < count; i++)
-            if (!ae__finite(v[i]))
-                return ae__report(m, AE_E_NUMERIC, "step %z: the loss is not finite; the first "
-                                  "value that is not is in %s (sample %z)", step, t->name,
-                                  i / ae__size(t));
+        size_t i = ae__first_not_finite(v, count);
+        if (i < count)
+            return ae__report(m, AE_E_NUMERIC, "step %z: the loss is not finite; the first value "
+                              "that is not is in %s (sample %z)", step, t->name, i / ae__size(t));
     }
     return ae__report(m, AE_E_NUMERIC, "step %z: the loss is not finite", step);
 }
@@ -10523,16 +10653,22 @@ static void ae__back(ae_model *m, const ae_tensor *t, int n, const float *dy)
         }
 }
 
-// Losses that average get their share of the samples of a step, sums count whole.
+// The gradient of loss t. Losses that average get their share of the samples of a step, sums count
+// whole.
+static float ae__dloss(const ae_model *m, const ae_tensor *t, float scale, double share)
+{
+    double part = t->reduction == AE_SUM ? 1.0 : share;
+    double grown = t->warm_up > m->epoch_at ? (double)(m->epoch_at / t->warm_up) : 1.0;
+    return (float)((double)scale * (double)t->term_weight * grown * part);
+}
+
 static void ae__backward(ae_model *m, float scale, double share)
 {
     int n = m->forward_n;
     for (const ae_tensor *t = m->last, *end; t; t = end) {
         end = t->run_first->prev;
         int chunk = ae__chunk(m, t, 2, n);
-        double part = t->reduction == AE_SUM ? 1.0 : share;
-        double grown = t->warm_up > m->epoch_at ? (double)(m->epoch_at / t->warm_up) : 1.0;
-        float dloss = (float)((double)scale * (double)t->term_weight * grown * part);
+        float dloss = ae__dloss(m, t, scale, share);
         for (m->from = 0; m->from < n; m->from += chunk) {
             int count = chunk < n - m->from ? chunk : n - m->from;
             for (const ae_tensor *u = t; u != end; u = u->prev)
@@ -15699,6 +15835,828 @@ AE_API ae_status ae_linear_probe(const ae_exec *e, double *accuracy, ae_arena *a
         return ae__fail(arena, status, "linear probe: %s", why);
     *accuracy = (double)right / (double)test->n;
     return AE_SUCCESS;
+}
+#endif
+
+/* ---------------------------------------------------------------------------
+   >>tools   what a model is, whether it is right, why it does not learn      */
+
+// ---- the model as a table
+
+enum { AE__CELLS = 6 };
+
+typedef struct ae__page {       // text that counts on where its place ends
+    char *dst;
+    size_t capacity, length;
+    size_t width[AE__CELLS];    // of its columns
+    char cell[AE__CELLS][AE__NAME_MAX];
+} ae__page;
+
+static void ae__append(ae__page *p, const char *text)
+{
+    for (; *text; text++, p->length++)
+        if (p->length + 1 < p->capacity)
+            p->dst[p->length] = *text;
+}
+
+// 1234567 as 1,234,567; nothing as -.
+static char *ae__put_count(char *dst, size_t value)
+{
+    char digits[24], *to = dst;
+    ae__format(digits, sizeof digits, value ? "%z" : "-", value);
+    for (size_t left = strlen(digits), i = 0; left > 0; i++, left--) {
+        if (i && left % 3 == 0)
+            *to++ = ',';
+        *to++ = digits[i];
+    }
+    *to = 0;
+    return dst;
+}
+
+// Measures the cells, or writes them as a line: three to the left, three to the right.
+static void ae__put_row(ae__page *p, int measure)
+{
+    for (int i = 0; i < AE__CELLS; i++) {
+        const size_t length = strlen(p->cell[i]);
+        if (p->width[i] < length)
+            p->width[i] = length;
+        if (measure)
+            continue;
+        ae__append(p, i < 3 ? p->cell[i] : "");
+        for (size_t j = length; j < p->width[i]; j++)
+            ae__append(p, " ");
+        ae__append(p, i < 3 ? "" : p->cell[i]);
+        ae__append(p, i + 1 < AE__CELLS ? "  " : "\n");
+    }
+}
+
+// The trained elements of p (or NULL) that no tensor before t has.
+static size_t ae__new_elements(const ae_tensor *t, const ae_param *p)
+{
+    for (const ae_tensor *u = t->prev; u && p; u = u->prev)
+        if (u->weight == p || u->bias == p)
+            return 0;
+    return p && !p->untrained ? p->count : 0;
+}
+
+// Parameters, floats for a sample, multiply-adds of t.
+static void ae__costs(const ae_tensor *t, ae_mode mode, size_t count[3])
+{
+    const int value = mode == AE_TRAIN ? AE__TRAIN_VALUE : AE__INFER_VALUE;
+    const ae_tensor *kept = t->in[1] && t->in[1]->kept && t->in[1]->next == t ? t->in[1] : NULL;
+    count[0] = ae__new_elements(t, t->weight) + ae__new_elements(t, t->bias);
+    count[1] = (t->in_place_of ? 0 : t->span[value].size) + (kept ? kept->span[value].size : 0);
+    if (mode == AE_TRAIN && !t->replaced_by)
+        count[1] += t->span[AE__GRADIENT].size;
+    count[2] = 0;
+    if (t->op == &ae__op_linear || t->op == &ae__op_tied_linear)
+        count[2] = t->weight->count;
+    else if (t->op == &ae__op_conv2d || t->op == &ae__op_vq)
+        count[2] = ae__sat_mul(ae__size(t), t->weight->count
+                               / (size_t)(t->op == &ae__op_vq ? t->c : t->weight->shape[0]));
+    else if (t->op == &ae__op_conv_transpose2d)
+        count[2] = ae__sat_mul(ae__size(t->in[0]), ae__columns(t->weight));
+}
+
+static void ae__table(ae__page *p, const ae_model *m, int batch, ae_mode mode, int measure)
+{
+    static const char *const head[AE__CELLS] = {
+        "name", "kind", "shape", "parameters", "bytes", "multiply-adds"
+    };
+    size_t count[3], sum[3] = {0, 0, 0};
+    for (int i = 0; i < AE__CELLS; i++)
+        ae__format(p->cell[i], AE__NAME_MAX, "%s", head[i]);
+    ae__put_row(p, measure);
+    for (const ae_tensor *t = m->first; t; t = t->next) {
+        if (t->kept)
+            continue;
+        ae__costs(t, mode, count);
+        count[1] = ae__sat_mul(count[1], (size_t)batch * sizeof(float));
+        ae__format(p->cell[0], AE__NAME_MAX, "%s", t->name);
+        ae__format(p->cell[1], AE__NAME_MAX, "%s", t->op->name);
+        ae__format(p->cell[2], AE__NAME_MAX, t->loss >= 0 ? "loss" : t->h * t->w > 1 ? "%dx%dx%d"
+                   : "%d", t->c, t->h, t->w);
+        for (int i = 0; i < 3; i++) {
+            ae__put_count(p->cell[3 + i], count[i]);
+            sum[i] = ae__sat_add(sum[i], count[i]);
+        }
+        ae__put_row(p, measure);
+    }
+    for (int i = 0; i < 3; i++) {
+        ae__format(p->cell[i], AE__NAME_MAX, "%s", i ? "" : "all");
+        ae__put_count(p->cell[3 + i], sum[i]);
+    }
+    ae__put_row(p, measure);
+}
+
+AE_API size_t ae_summary(ae_model *m, int batch, ae_mode mode, char *dst, size_t capacity)
+{
+    static const char *const line[3] = {
+        "moved by statistics, not by gradients", "bytes for inference", "bytes for training"
+    };
+    ae__page p;
+    memset(&p, 0, sizeof p);
+    p.dst = dst;
+    p.capacity = capacity;
+    if (capacity)
+        dst[0] = 0;
+    if (m == NULL || ae_plan(m, batch, mode) == 0)
+        return 0;
+    for (int measure = 1; measure >= 0; measure--)
+        ae__table(&p, m, batch, mode, measure);
+    size_t value[3] = {0, ae_plan(m, batch, AE_INFER), 0};
+    for (const ae_param *q = m->first_param; q; q = q->next)
+        value[0] += q->untrained ? q->count : 0;
+#ifndef AE_NO_TRAIN
+    value[2] = ae_plan(m, batch, AE_TRAIN);
+#endif
+    for (int i = 0; i < 3; i++)
+        if (value[i]) {
+            ae__append(&p, ae__put_count(p.cell[0], value[i]));
+            ae__append(&p, " ");
+            ae__append(&p, line[i]);
+            ae__append(&p, "\n");
+        }
+    if (capacity)
+        dst[ae__min(p.length, capacity - 1)] = 0;
+    return p.length;
+}
+
+#ifndef AE_NO_TRAIN
+// ---- experiments that leave a model as it was
+
+// A snapshot in the arena, with `more` zeroed bytes behind it; NULL: no room (reported).
+static unsigned char *ae__borrow(ae_model *m, size_t more, const char *call)
+{
+    const size_t bytes = ae_snapshot_bytes(m), all = ae__sat_add(bytes, more);
+    unsigned char *block = (unsigned char *)ae_alloc(m->arena, all);
+    if (block)
+        memcpy(block, m->segment[AE_SEG_PARAM], bytes);
+    else
+        ae__report(m, AE_E_MEMORY, "%s borrows %z bytes, the arena has %z left", call, all,
+                   ae_arena_left(m->arena));
+    return block;
+}
+
+static void ae__bring_back(ae_model *m, const unsigned char *snapshot)
+{
+    memcpy(m->segment[AE_SEG_PARAM], snapshot, ae_snapshot_bytes(m));
+    m->forward_n = 0;
+}
+
+// GRAD = the gradient of the last ae__forward, with the full weight of each loss.
+static void ae__fresh_gradient(ae_model *m)
+{
+    memset(m->segment[AE_SEG_GRAD], 0, m->bytes[AE_SEG_GRAD]);
+    m->epoch_at = 3e38f;
+    ae__backward(m, 1.0f, 1.0);
+}
+#endif
+
+// ---- where a value stops being finite
+
+// Whether one of n values is not; size: of a sample, 0: of a parameter.
+static int ae__bad(ae_nonfinite *r, const char *name, const char *what, const float *v, size_t n,
+                   size_t size)
+{
+    const size_t i = ae__first_not_finite(v, n);
+    uint32_t u;
+    if (i == n)
+        return 0;
+    memcpy(&u, v + i, sizeof u);
+    r->name = name;
+    r->what = what;
+    r->value = u & 0x7fffffu ? "NaN" : u >> 31 ? "-infinity" : "infinity";
+    r->sample = size ? (int)(i / size) : -1;
+    r->index = size ? i % size : i;
+    return 1;
+}
+
+static ae_status ae__bad_forward(ae_model *m, int n, ae_nonfinite *r)
+{
+    ae_status status = AE_SUCCESS;
+    for (const ae_tensor *t = m->first; t && !status && !r->name; t = t->next) {
+        const ae_param *own[4] = {t->weight, t->bias, t->running[0], t->running[1]};
+        if (!m->needed[t->id])
+            continue;
+        for (int i = 0; i < 4 && !r->name; i++)
+            if (own[i])         // of small weights the scales
+                ae__bad(r, own[i]->name, "parameter", ae__weights(m, own[i]),
+                        ae__is_small(m, own[i]) ? (size_t)own[i]->shape[0] : own[i]->count, 0);
+        if (!r->name)
+            status = ae__compute_tensor(m, t, n);
+        if (!r->name && !status && !t->kept && t->op != &ae__op_labels)
+            ae__bad(r, t->name, "value", ae__value(m, t),
+                    t->loss >= 0 ? 1 : (size_t)n * ae__size(t), ae__size(t));
+    }
+    return status;
+}
+
+#ifndef AE_NO_TRAIN
+static void ae__bad_backward(ae_model *m, int n, ae_nonfinite *r)
+{
+    memset(m->segment[AE_SEG_GRAD], 0, m->bytes[AE_SEG_GRAD]);
+    m->epoch_at = 3e38f;
+    for (const ae_tensor *t = m->last; t && !r->name; t = t->prev) {
+        const float dloss = ae__dloss(m, t, 1.0f, 1.0);
+        if (!t->towards_loss || !t->has_grad)
+            continue;
+        if (t->loss < 0 && ae__bad(r, t->name, "gradient", ae__gradient(m, t),
+                                   (size_t)n * ae__size(t), ae__size(t)))
+            return;
+        ae__back(m, t, n, t->loss < 0 ? ae__gradient(m, t) : &dloss);
+        for (int i = 0; i < 2 && !r->name; i++) {
+            const ae_param *p = i ? t->bias : t->weight;
+            if (p && !p->untrained)
+                ae__bad(r, p->name, "parameter gradient", ae__weight_grads(m, p), p->count, 0);
+        }
+    }
+    if (!r->name)
+        ae__bad(r, "optimiser", "optimiser state", ae__segment(m, AE_SEG_OPT),
+                m->bytes[AE_SEG_OPT] / sizeof(float), 0);
+}
+
+static ae_status ae__bad_training(ae_model *m, int n, ae_nonfinite *r)
+{
+    const size_t mark = ae_arena_used(m->arena);
+    unsigned char *snapshot = ae__borrow(m, 0, "ae_find_nonfinite");
+    ae_status status = snapshot ? ae__mark_losses(m, 1) : m->status;
+    if (status == AE_SUCCESS)
+        status = ae__bad_forward(m, n, r);
+    if (status == AE_SUCCESS && !r->name)
+        ae__bad_backward(m, n, r);
+    if (snapshot)
+        ae__bring_back(m, snapshot);
+    ae_arena_rewind(m->arena, mark);
+    return status;
+}
+#endif
+
+AE_API ae_status ae_find_nonfinite(ae_model *m, int n, ae_nonfinite *found)
+{
+    ae_nonfinite r;
+    ae_status status = ae__begin(m, n);
+    memset(&r, 0, sizeof r);
+    if (status)
+        return status;
+    if (m->mode == AE_INFER) {
+        m->training = 0;
+        for (const ae_tensor *t = m->first; t; t = t->next)
+            m->needed[t->id] = t->loss < 0;
+        status = ae__bad_forward(m, n, &r);
+    }
+#ifndef AE_NO_TRAIN
+    else
+        status = ae__bad_training(m, n, &r);
+#endif
+    if (status)
+        return status;
+    if (found)
+        *found = r;
+    return !r.name ? AE_SUCCESS
+           : ae__report(m, AE_E_NUMERIC, r.sample < 0 ? "the first %s that is not finite: element "
+                        "%z of %s is %s" : "the first %s that is not finite: element %z of %s is "
+                        "%s in sample %d", r.what, r.index, r.name, r.value, r.sample);
+}
+
+#ifndef AE_NO_TRAIN
+// ---- gradients by differences
+
+typedef struct ae__probe {      // a check while it runs
+    ae_model *m;
+    int n;
+    ae_check_options o;
+    const float *weights;       // PARAM as it was
+    unsigned char *on;          // per value of a relu, one after another: it was above 0
+    double noise;               // how far rounding may move the minimised sum
+} ae__probe;
+
+typedef struct ae__slope {
+    double value, error;        // a derivative by differences, and how far off it may be
+    int verdict;                // of what ae_backward says: 1 right, -1 wrong, 0 cannot be told
+} ae__slope;
+
+// The kind of an activation, else -1.
+static int ae__act_of(const ae_tensor *t)
+{
+    return t->op->forward == ae__activation_forward ? t->kind : -1;
+}
+
+static size_t ae__relu_values(const ae_tensor *t, int n)
+{
+    const int act = ae__act_of(t);
+    return act == AE_ACT_RELU || act == AE_ACT_LEAKY_RELU ? (size_t)n * ae__size(t) : 0;
+}
+
+static void ae__keep_pieces(ae__probe *c)
+{
+    unsigned char *on = c->on;
+    for (const ae_tensor *t = c->m->first; t; t = t->next) {
+        const float *x = ae__value(c->m, t->in_place_of || !t->in[0] ? t : t->in[0]);
+        for (size_t i = 0; i < ae__relu_values(t, c->n); i++)
+            *on++ = x[i] > 0.0f;
+    }
+}
+
+// An operation with kinks, on the piece that it was on. 0: it has none.
+static int ae__on_piece(const ae_model *m, const ae_tensor *t, int n, const unsigned char *on)
+{
+    const int relu = ae__relu_values(t, n) > 0, pool = t->op == &ae__op_max_pool2d;
+    if (!relu && !pool && t->op != &ae__op_top_k)
+        return 0;
+    const float *x = ae__value(m, t->in[0]);
+    const size_t from = ae__size(t->in[0]) / (size_t)t->c, to = ae__size(t) / (size_t)t->c;
+    for (size_t i = 0; i < (size_t)n * ae__size(t); i++)
+        ae__value(m, t)[i] = pool ? x[i / to * from + (size_t)ae__index(m, t)[i]]
+                             : !relu ? x[i] * ae__value(m, t->in[1])[i]
+                             : on[i] ? x[i] : t->kind == AE_ACT_RELU ? 0.0f : t->a * x[i];
+    return 1;
+}
+
+// The minimised sum with the weights as they are.
+static ae_status ae__probe_loss(ae__probe *c, double *loss)
+{
+    ae_model *m = c->m;
+    const unsigned char *on = c->on;
+    ae_status status = ae__mark_losses(m, 1);
+    for (const ae_tensor *t = m->first; t && !status; t = t->next) {
+        if (m->needed[t->id] && t->op->forward && !ae__on_piece(m, t, c->n, on))
+            status = ae__compute_tensor(m, t, c->n);
+        on += ae__relu_values(t, c->n);
+    }
+    ae__statistics(m, 1);
+    *loss = ae__weighted(m, NULL, ae__loss_values(m));
+    return status;
+}
+
+/* A direction that all elements take part in: it leans to the gradient, along which the loss moves
+   most and is known best, and has random signs, so that elements with gradient 0 count too. */
+static double ae__lean(const float *g, double rms, size_t i)
+{
+    const double sign = (uint32_t)i * 2654435761u >> 31 ? 1.0 : -1.0;
+    return rms > 0.0 ? (double)g[i] / rms + sign : sign;
+}
+
+// The minimised sum with element i of p, or all along the direction (i = p->count), moved by h.
+static ae_status ae__probe_at(ae__probe *c, const ae_param *p, size_t i, double rms, double h,
+                              double *loss)
+{
+    float *w = ae__weights(c->m, p);
+    const float *start = c->weights + p->at, *g = ae__weight_grads(c->m, p);
+    const int all = i == p->count;
+    for (size_t j = all ? 0 : i; j < p->count && j <= i; j++)
+        w[j] = (float)((double)start[j] + (all ? h * ae__lean(g, rms, j) : h));
+    ae_status status = ae__probe_loss(c, loss);
+    memcpy(w, start, p->count * sizeof *w);
+    return status;
+}
+
+/* Central differences, (f(h) - f(-h)) / 2h = f' + h^2 f'''/6 + ..., at h and 2h, combined so that
+   h^2 drops out; their distance bounds what is left. h shrinks until the value is known as well as
+   wanted, or rounding, which grows as 1/h, takes over. Wrong is what two steps agree on. */
+static ae_status ae__differences(ae__probe *c, const ae_param *p, size_t i, double rms,
+                                 double step, double want, double scale, ae__slope *s)
+{
+    double before = 1e300;      // the value at the step before, if that says wrong
+    memset(s, 0, sizeof *s);
+    s->error = 1e300;
+    for (double h = step; !s->verdict && (c->noise / h < s->error || before < 1e300); h *= 0.25) {
+        double f[4] = {-2.0 * h, -h, h, 2.0 * h};
+        for (int k = 0; k < 4; k++) {
+            ae_status status = ae__probe_at(c, p, i, rms, f[k], &f[k]);
+            if (status)
+                return status;
+        }
+        const double one = (f[2] - f[1]) / (2.0 * h), two = (f[3] - f[0]) / (4.0 * h);
+        const double value = (4.0 * one - two) / 3.0;
+        const double error = fabs(one - two) / 3.0 + c->noise / h;
+        const double off = fabs(value - want);
+        const double allowed = (double)c->o.tolerance * fmax(scale, fabs(value));
+        if (!ae__finite_double(value) || !ae__finite_double(error))
+            continue;
+        if (off > allowed + 4.0 * error && fabs(value - before) < off / 4.0)
+            s->verdict = -1;
+        else if (off <= allowed + error && error <= allowed)
+            s->verdict = 1;
+        before = off > allowed + 4.0 * error ? value : 1e300;
+        if (error < s->error || s->verdict) {
+            s->value = value;
+            s->error = error;
+        }
+    }
+    return AE_SUCCESS;
+}
+
+/* How far a weight may go so that no unit moves by more than 1: 1 over the largest value that it
+   multiplies. */
+static double ae__reach(const ae_model *m, const ae_param *p, int n)
+{
+    double most = 1.0 / 16.0;
+    for (const ae_tensor *t = m->first; t; t = t->next) {
+        most = t->bias == p ? fmax(most, 1.0) : most;
+        for (size_t i = 0; t->weight == p && t->loss < 0 && i < (size_t)n * ae__size(t->in[0]); i++)
+            most = fmax(most, fabs((double)ae__value(m, t->in[0])[i]));
+    }
+    return 1.0 / most;
+}
+
+// Whether a way from p to a loss leads through a codebook.
+static int ae__straight_through(ae_model *m, const ae_param *p)
+{
+    int found = 0;
+    memset(m->needed, 0, (size_t)m->tensors);
+    for (const ae_tensor *t = m->first; t; t = t->next)
+        if (t->op == &ae__op_vq)
+            ae__need(m, t, NULL);
+    for (const ae_tensor *t = m->first; t; t = t->next)
+        found |= m->needed[t->id] && (t->weight == p || t->bias == p);
+    return found;
+}
+
+// Which of p's elements is tried as number k.
+static size_t ae__pick(const ae_model *m, const ae_param *p, size_t k)
+{
+    const float *g = ae__weight_grads(m, p);
+    size_t most = 0;
+    ae_random r;
+    for (size_t i = 1; i < p->count && k == 0; i++)
+        most = fabsf(g[i]) > fabsf(g[most]) ? i : most;
+    r.seed = m->seed;
+    r.step = (uint64_t)p->index;
+    r.stream = 0x43484543u;     // a stream of its own
+    return k == 0 ? most : k == 1 ? 0 : k == 2 ? p->count - 1
+           : (size_t)ae_random_permute(k, p->count, r);
+}
+
+// Elements of p by themselves.
+static ae_status ae__check_elements(ae__probe *c, const ae_param *p, double rms, double step,
+                                    ae_check *r)
+{
+    const size_t few = (size_t)c->o.samples, all = c->o.samples < 0 || few >= p->count;
+    for (size_t k = 0; k < (all ? p->count : few); k++) {
+        ae__slope s;
+        const size_t i = all ? k : ae__pick(c->m, p, k);
+        const double want = (double)ae__weight_grads(c->m, p)[i], scale = fmax(rms, fabs(want));
+        ae_status status = ae__differences(c, p, i, rms, step, want, scale, &s);
+        if (status)
+            return status;
+        const double error = fabs(s.value - want) / fmax(fmax(scale, fabs(s.value)), 1e-300);
+        const int worse = s.verdict < 0 ? !r->wrong || error > r->error
+                          : s.verdict > 0 && !r->wrong && error > r->error;
+        if (worse || k == 0) {
+            r->index = i;
+            r->analytic = want;
+            r->numeric = s.value;
+            r->error = error;
+        }
+        r->right += s.verdict > 0;
+        r->wrong += s.verdict < 0;
+        r->unclear += s.verdict == 0;
+    }
+    return AE_SUCCESS;
+}
+
+static ae_status ae__check_param(ae__probe *c, const ae_param *p, ae_check *r)
+{
+    const float *g = ae__weight_grads(c->m, p);
+    const double norm = ae__norm(&c->m->exec, g, p->count), rms = norm / sqrt((double)p->count);
+    const double step = (double)c->o.step * ae__reach(c->m, p, c->n);
+    double square = 0.0, slope = 0.0;
+    ae__slope s;
+    memset(r, 0, sizeof *r);
+    r->name = p->name;
+    r->elements = p->count;
+    r->verdict = AE_CHECK_SKIPPED;
+    if (ae__straight_through(c->m, p))
+        return AE_SUCCESS;
+    for (size_t i = 0; i < p->count; i++) {
+        const double v = ae__lean(g, rms, i);
+        square += v * v;
+        slope += v * (double)g[i];
+    }
+    const double length = fmax(sqrt(square), 1e-30);
+    ae_status status = ae__differences(c, p, p->count, rms, step / length, slope, fabs(slope), &s);
+    if (status == AE_SUCCESS)
+        status = ae__check_elements(c, p, rms, step, r);
+    r->slope = slope / length;
+    r->numeric_slope = s.value / length;
+    r->verdict = r->wrong || s.verdict < 0 ? AE_CHECK_WRONG
+                 : norm > 0.0 && (r->right || s.verdict > 0) ? AE_CHECK_RIGHT
+                 : norm > 0.0 || fabs(s.value) > s.error ? AE_CHECK_UNCLEAR : AE_CHECK_ZERO;
+    return status;
+}
+
+static ae_status ae__check_all(ae__probe *c, ae_check *worst, int *right)
+{
+    ae_model *m = c->m;
+    ae_status status = ae__forward(m, c->n);
+    if (status)
+        return status;
+    ae__statistics(m, 1);
+    ae__keep_pieces(c);
+    ae__fresh_gradient(m);
+    for (const ae_tensor *t = m->first; t; t = t->next)     // four times half a last place
+        if (t->minimized)
+            c->noise += 2.4e-7 * fabs((double)t->term_weight * (double)*ae__value(m, t));
+    c->noise = fmax(c->noise, 1e-30);
+    for (const ae_param *p = m->first_param; p && !status; p = p->next) {
+        ae_check r;
+        if (p->untrained)
+            continue;
+        status = ae__check_param(c, p, &r);
+        *right += r.verdict == AE_CHECK_RIGHT;
+        if (worst->name == NULL || r.verdict > worst->verdict
+            || (r.verdict == worst->verdict && r.error > worst->error))
+            *worst = r;
+        if (c->o.each && !status)
+            c->o.each(c->o.user, &r);
+    }
+    return status;
+}
+
+// What a finished check comes to.
+static ae_status ae__check_result(ae_model *m, const ae_check *w, int right)
+{
+    if (w->verdict == AE_CHECK_WRONG && w->wrong)
+        return ae__report(m, AE_E_GRADIENT, "%s: the gradient of element %z is %g by ae_backward "
+                          "and %g by differences: a backward pass between it and the loss is wrong",
+                          w->name, w->index, w->analytic, w->numeric);
+    if (w->verdict == AE_CHECK_WRONG)
+        return ae__report(m, AE_E_GRADIENT, "%s: the slope of the loss along all elements is %g by "
+                          "ae_backward and %g by differences: some are wrong (samples = -1 tries "
+                          "all)", w->name, w->slope, w->numeric_slope);
+    return right ? AE_SUCCESS
+           : ae__report(m, AE_E_GRADIENT, "no gradient could be tested: %s", w->name == NULL
+                        ? "nothing is trained" : w->verdict == AE_CHECK_ZERO
+                        ? "all are 0, and the differences too: is a layer dead, or the data 0?"
+                        : "rounding or a codebook hides them all");
+}
+
+AE_API ae_status ae_check_gradients(ae_model *m, int n, const ae_check_options *options,
+                                    ae_check *worst)
+{
+    ae__probe c;
+    ae_check w;
+    int right = 0;
+    size_t values = 0;
+    ae_status status = ae__begin_training(m, n);
+    if (status)
+        return status;
+    memset(&c, 0, sizeof c);
+    memset(&w, 0, sizeof w);
+    if (options)
+        c.o = *options;
+    if (ae__bad_number(c.o.tolerance) || ae__bad_number(c.o.step))
+        return ae__report(m, AE_E_ARG, "ae_check_gradients: tolerance %g, step %g: they must be "
+                          "numbers from 0 on", (double)c.o.tolerance, (double)c.o.step);
+    c.o.tolerance = ae__or(c.o.tolerance, 0.01f);
+    c.o.step = ae__or(c.o.step, 0.25f);
+    c.o.samples = c.o.samples ? c.o.samples : 8;
+    for (const ae_tensor *t = m->first; t; t = t->next)
+        values += ae__relu_values(t, n);
+    const size_t mark = ae_arena_used(m->arena);
+    unsigned char *snapshot = ae__borrow(m, values, "ae_check_gradients");
+    if (snapshot == NULL)
+        return m->status;
+    c.m = m;
+    c.n = n;
+    c.weights = (const float *)(const void *)snapshot;
+    c.on = snapshot + ae_snapshot_bytes(m);
+    ae__statistics(m, 0);
+    status = ae__check_all(&c, &w, &right);
+    ae__bring_back(m, snapshot);
+    ae_arena_rewind(m->arena, mark);
+    if (worst && status == AE_SUCCESS)
+        *worst = w;
+    return status ? status : ae__check_result(m, &w, right);
+}
+
+// ---- why it does not learn
+
+// Adds a batch: ranges, how many values are saturated, which units of relus are on (one by one).
+static void ae__survey(const ae_model *m, int n, ae_diagnosis *r, unsigned char *on)
+{
+    for (const ae_tensor *t = m->first; t; on += t->c, t = t->next, r++) {
+        const size_t size = ae__size(t), count = t->loss >= 0 ? 1 : (size_t)n * size;
+        const float *v = ae__value(m, t);
+        const int act = ae__act_of(t);
+        if (!m->needed[t->id] || m->replaced[t->id] || t->kept || t->op == &ae__op_labels)
+            continue;
+        for (size_t i = 0; i < count; i++) {
+            r->low = fminf(r->low, v[i]);
+            r->high = fmaxf(r->high, v[i]);
+            r->saturated += act == AE_ACT_SIGMOID ? fabsf(2.0f * v[i] - 1.0f) > 0.9f
+                            : act == AE_ACT_TANH && fabsf(v[i]) > 0.9f;
+            if (v[i] > 0.0f)
+                on[i % size / (size_t)(t->h * t->w)] = 1;
+        }
+    }
+}
+
+// The weights of the layer t, or NULL.
+static const ae_param *ae__trained_weight(const ae_tensor *t)
+{
+    return t->weight && !t->weight->untrained && t->loss < 0 ? t->weight : NULL;
+}
+
+// All of d in batches, the gradient of the first, and the step that it makes.
+static ae_status ae__survey_all(ae_model *m, const ae_dataset *d, const ae_optim *o,
+                                const float *before, ae_diagnosis *all, unsigned char *on)
+{
+    const size_t samples = ae__fed(m, d);
+    ae_status status = AE_SUCCESS;
+    for (size_t done = 0; done < samples; done += (size_t)m->batch) {
+        const int n = (int)ae__min((size_t)m->batch, samples - done);
+        ae__feed(m, d, done, n, 0, (size_t)m->repeat);
+        status = ae__forward(m, n);
+        if (status)
+            return status;
+        ae__survey(m, n, all, on);
+        if (done == 0)
+            ae__fresh_gradient(m);
+    }
+    for (int after = 0; after < 2 && !status; after++) {
+        for (const ae_tensor *t = m->first; t; t = t->next) {
+            const ae_param *p = ae__trained_weight(t);
+            float *g = p ? ae__weight_grads(m, p) : NULL;
+            for (size_t i = 0; p && after && i < p->count; i++)     // GRAD is spare by now
+                g[i] = ae__weights(m, p)[i] - before[p->at + i];
+            if (p)
+                *(after ? &all[t->id].update : &all[t->id].gradient) = ae__norm(&m->exec, g,
+                                                                                p->count);
+            if (p)
+                all[t->id].weight = ae__norm(&m->exec, before + p->at, p->count);
+        }
+        status = after ? AE_SUCCESS : ae__update_params(m, o, ae__optim_lr(o));
+    }
+    return status;
+}
+
+// Whether anything but a loss reads t.
+static int ae__is_hidden(const ae_tensor *t)
+{
+    for (const ae_tensor *u = t->next; u; u = u->next)
+        for (int i = 0; i < AE__INPUTS && u->in[i]; i++)
+            if (u->in[i] == t && u->loss < 0)
+                return 1;
+    return 0;
+}
+
+// A loss whose target goes beyond what the activation behind its prediction can give.
+static void ae__advise_target(const ae_tensor *t, const ae_diagnosis *all, char *text)
+{
+    const ae_tensor *y = t->in[0];
+    while (y->op == &ae__op_reshape)
+        y = y->in[0];
+    const int act = ae__act_of(y);
+    const ae_diagnosis *r = &all[t->in[1]->id];
+    const float least = act == AE_ACT_TANH ? -1.0f : 0.0f, most = act == AE_ACT_RELU ? 3e38f : 1.0f;
+    const int below = r->low < least - 0.01f;
+    if ((act == AE_ACT_SIGMOID || act == AE_ACT_TANH || act == AE_ACT_RELU)
+        && (below || r->high > most + 0.01f))
+        ae__format(text, AE_ERROR_MAX, "%s: the target %s goes from %g to %g, but %s gives nothing "
+                   "%s %g: scale the data, or leave that activation out", t->name, r->name,
+                   (double)r->low, (double)r->high, y->name, below ? "below" : "above",
+                   (double)(below ? least : most));
+}
+
+// What tensor t wants, first things first; text stays empty when all is well.
+static void ae__advise(const ae_tensor *t, const ae_diagnosis *all, size_t samples, char *text)
+{
+    const ae_diagnosis *r = &all[t->id];
+    const double ratio = r->weight > 0.0 ? r->update / r->weight : 0.001;
+    const int input = t->op == &ae__op_input && t->last_use != t;
+    text[0] = 0;
+    if (input && (r->high > 16.0f || r->low < -16.0f))
+        ae__format(text, AE_ERROR_MAX, "%s: its values go from %g to %g, first weights are made "
+                   "for about 1: scale the data", t->name, (double)r->low, (double)r->high);
+    else if (input && r->low >= r->high)
+        ae__format(text, AE_ERROR_MAX, "%s: all its values are %g: there is nothing to learn",
+                   t->name, (double)r->low);
+    else if (r->dead > r->units * 2 / 5)
+        ae__format(text, AE_ERROR_MAX, "%s: %d of %d units are 0 for all %z samples and learn "
+                   "nothing: lower the learning rate, or take ae_leaky_relu", t->name, r->dead,
+                   r->units, samples);
+    else if (r->saturated > 0.5 && ae__is_hidden(t))
+        ae__format(text, AE_ERROR_MAX, "%s: %d %% of its values are where it is flat: take smaller "
+                   "first weights, ae_batch_norm before it, or ae_relu", t->name,
+                   (int)(100.0 * r->saturated + 0.5));
+    else if (t->op->forward == ae__loss_forward)
+        ae__advise_target(t, all, text);
+    else if (ae__trained_weight(t) && !(r->gradient > 0.0))
+        ae__format(text, AE_ERROR_MAX, "%s: no gradient reaches its weights: what lies between "
+                   "them and a minimised loss is dead, saturated or missing", t->name);
+    else if (ae__trained_weight(t) && (ratio > 0.1 || ratio < 1e-6))
+        ae__format(text, AE_ERROR_MAX, "%s: the next step would change its weights by %g of their "
+                   "size, 0.0001 to 0.05 is usual: %s the learning rate%s", t->name, ratio,
+                   ratio > 0.1 ? "lower" : "raise", ratio > 0.1 ? "" : ", unless training is over");
+}
+
+AE_API ae_status ae_diagnose(ae_model *m, const ae_dataset *d, const ae_optim *o,
+                             void (*each)(void *user, const ae_diagnosis *r), void *user)
+{
+    ae_status status = ae__training_check(m, d, o);
+    if (status)
+        return status;
+    const size_t mark = ae_arena_used(m->arena), bytes = (size_t)m->tensors * sizeof(ae_diagnosis);
+    size_t units = 0;
+    char text[AE_ERROR_MAX], first[AE_ERROR_MAX] = "";
+    for (const ae_tensor *t = m->first; t; t = t->next)
+        units += (size_t)t->c;
+    unsigned char *snapshot = ae__borrow(m, bytes + units, "ae_diagnose");
+    if (snapshot == NULL)
+        return m->status;
+    ae_diagnosis *all = (ae_diagnosis *)(void *)(snapshot + ae_snapshot_bytes(m)), *r = all;
+    unsigned char *on = (unsigned char *)all + bytes;
+    for (const ae_tensor *t = m->first; t; t = t->next) {
+        all[t->id].low = 3e38f;
+        all[t->id].high = -3e38f;
+    }
+    status = ae__survey_all(m, d, o, (const float *)(const void *)snapshot, all, on);
+    ae__bring_back(m, snapshot);
+    for (const ae_tensor *t = m->first; t && status == AE_SUCCESS; on += t->c, t = t->next, r++) {
+        r->name = t->name;
+        r->advice = text;
+        r->units = ae__act_of(t) == AE_ACT_RELU ? t->c : 0;
+        for (int i = 0; i < r->units; i++)
+            r->dead += !on[i];
+        r->saturated /= (double)ae__fed(m, d) * (double)ae__size(t);
+        if (r->low > r->high)
+            r->low = r->high = 0.0f;
+        ae__advise(t, all, d->n, text);
+        if (!first[0])
+            memcpy(first, text, sizeof first);
+        if (each && !t->kept)
+            each(user, r);
+    }
+    ae_arena_rewind(m->arena, mark);
+    return status || !first[0] ? status : ae__report(m, AE_W_TRAINING, "%s", first);
+}
+
+// ---- one batch by heart
+
+// The least that the minimised BCEs can reach: predictions that are their targets.
+static double ae__loss_floor(const ae_model *m, int n)
+{
+    double sum = 0;
+    for (const ae_tensor *t = m->first; t; t = t->next)
+        if (t->minimized && t->op->forward == ae__loss_forward && t->kind >= AE_LOSS_BCE) {
+            float least = 0.0f;
+            const float *target = ae__value(m, t->in[1]);
+            ae_loss_forward(&m->exec, &least, target, target, AE_LOSS_BCE, 0.0f, t->reduction, n,
+                            (int)ae__size(t->in[1]));
+            sum += (double)t->term_weight * (double)least;
+        }
+    return sum;
+}
+
+// The loss before and after `steps` steps on the inputs that are set, above that least.
+static ae_status ae__learn_batch(ae_model *m, const ae_optim *o, int n, int steps, double loss[2])
+{
+    for (int i = 0; i <= steps; i++) {
+        ae_status status = ae__forward(m, n);
+        if (status)
+            return status;
+        loss[i > 0] = ae__weighted(m, NULL, ae__loss_values(m)) - ae__loss_floor(m, n);
+        ae__fresh_gradient(m);
+        status = i < steps ? ae__update_params(m, o, ae__optim_lr(o)) : AE_SUCCESS;
+        if (status)
+            return status;
+    }
+    return AE_SUCCESS;
+}
+
+AE_API ae_status ae_overfit_test(ae_model *m, const ae_dataset *d, const ae_optim *o, int steps,
+                                 double *ratio)
+{
+    double loss[2] = {0.0, 0.0};
+    ae_status status = ae__training_check(m, d, o);
+    if (status)
+        return status;
+    if (steps < 0)
+        return ae__report(m, AE_E_ARG, "ae_overfit_test: %d steps: at least 1, or 0 for 500",
+                          steps);
+    const size_t mark = ae_arena_used(m->arena);
+    unsigned char *snapshot = ae__borrow(m, 0, "ae_overfit_test");
+    if (snapshot == NULL)
+        return m->status;
+    const int n = (int)ae__min((size_t)m->batch, ae__fed(m, d));
+    steps = steps ? steps : 500;
+    ae__feed(m, d, 0, n, 0, (size_t)m->repeat);
+    status = ae__learn_batch(m, o, n, steps, loss);
+    ae__bring_back(m, snapshot);
+    ae_arena_rewind(m->arena, mark);
+    if (status)
+        return status;
+    const double left = loss[0] > 0.0 ? loss[1] / loss[0] : loss[1] < loss[0] ? 0.0 : 1.0;
+    if (ratio)
+        *ratio = left;
+    return left <= 0.1 ? AE_SUCCESS
+           : ae__report(m, AE_W_TRAINING, "%d steps on %d samples left %g of the loss: %s", steps,
+                        n, left, left >= 1.0 ? "lower the learning rate" : left > 0.9
+                        ? "raise the learning rate, and see ae_diagnose and ae_check_gradients"
+                        : "take more steps, another learning rate or a wider code, unless it has a "
+                        "term that cannot vanish");
 }
 #endif
 
