@@ -15986,7 +15986,7 @@ AE_API size_t ae_summary(ae_model *m, int batch, ae_mode mode, char *dst, size_t
 // ---- experiments that leave a model as it was
 
 // A snapshot in the arena, with `more` zeroed bytes behind it; NULL: no room (reported).
-static unsigned char *ae__borrow(ae_model *m, size_t more, const char *call)
+static unsigned char *ae__set_aside(ae_model *m, size_t more, const char *call)
 {
     const size_t bytes = ae_snapshot_bytes(m), all = ae__sat_add(bytes, more);
     unsigned char *block = (unsigned char *)ae_alloc(m->arena, all);
@@ -16079,7 +16079,7 @@ static void ae__bad_backward(ae_model *m, int n, ae_nonfinite *r)
 static ae_status ae__bad_training(ae_model *m, int n, ae_nonfinite *r)
 {
     const size_t mark = ae_arena_used(m->arena);
-    unsigned char *snapshot = ae__borrow(m, 0, "ae_find_nonfinite");
+    unsigned char *snapshot = ae__set_aside(m, 0, "ae_find_nonfinite");
     ae_status status = snapshot ? ae__mark_losses(m, 1) : m->status;
     if (status == AE_SUCCESS)
         status = ae__bad_forward(m, n, r);
@@ -16415,7 +16415,7 @@ AE_API ae_status ae_check_gradients(ae_model *m, int n, const ae_check_options *
     for (const ae_tensor *t = m->first; t; t = t->next)
         values += ae__relu_values(t, n);
     const size_t mark = ae_arena_used(m->arena);
-    unsigned char *snapshot = ae__borrow(m, values, "ae_check_gradients");
+    unsigned char *snapshot = ae__set_aside(m, values, "ae_check_gradients");
     if (snapshot == NULL)
         return m->status;
     c.m = m;
@@ -16563,7 +16563,7 @@ AE_API ae_status ae_diagnose(ae_model *m, const ae_dataset *d, const ae_optim *o
     char text[AE_ERROR_MAX], first[AE_ERROR_MAX] = "";
     for (const ae_tensor *t = m->first; t; t = t->next)
         units += (size_t)t->c;
-    unsigned char *snapshot = ae__borrow(m, bytes + units, "ae_diagnose");
+    unsigned char *snapshot = ae__set_aside(m, bytes + units, "ae_diagnose");
     if (snapshot == NULL)
         return m->status;
     ae_diagnosis *all = (ae_diagnosis *)(void *)(snapshot + ae_snapshot_bytes(m)), *r = all;
@@ -16637,7 +16637,7 @@ AE_API ae_status ae_overfit_test(ae_model *m, const ae_dataset *d, const ae_opti
         return ae__report(m, AE_E_ARG, "ae_overfit_test: %d steps: at least 1, or 0 for 500",
                           steps);
     const size_t mark = ae_arena_used(m->arena);
-    unsigned char *snapshot = ae__borrow(m, 0, "ae_overfit_test");
+    unsigned char *snapshot = ae__set_aside(m, 0, "ae_overfit_test");
     if (snapshot == NULL)
         return m->status;
     const int n = (int)ae__min((size_t)m->batch, ae__fed(m, d));

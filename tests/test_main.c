@@ -30,11 +30,7 @@ void test_free(void *p);
 #define TEST_FILES(X) \
     X(arena) X(rng) X(linear) X(activation) X(loss) X(optim) X(model) X(golden_training) X(train) \
     X(data) X(image) X(conv) X(pool) X(norm) X(noise) \
-<<<<<<< HEAD
-    X(image_model) X(latent) X(penalty) X(family) X(small) X(file) X(scores)
-=======
-    X(image_model) X(latent) X(penalty) X(family) X(small) X(tools)
->>>>>>> tools
+    X(image_model) X(latent) X(penalty) X(family) X(small) X(file) X(scores) X(tools)
 #endif
 
 #define TEST_EXTERN(name) extern const test_case tests_##name[];
