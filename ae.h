@@ -1504,7 +1504,8 @@ typedef struct ae_nonfinite {   /* a value that is not finite                   
     const char *name;           /* of the tensor or parameter; NULL: there is none              */
     const char *what;           /* "value", "gradient", "parameter", "parameter gradient",
                                    "optimiser state"                                            */
-    const char *value;          /* "NaN", "infinity", "-infinity"                               */
+    const char *value;          /* "NaN", "infinity", "-infinity"; "too large to square" of the
+                                   largest parameter gradient where only the norm is infinite   */
     int sample;                 /* of a tensor; else -1                                         */
     size_t index;               /* element of the sample, or of the parameter                   */
 } ae_nonfinite;
@@ -1558,8 +1559,9 @@ typedef struct ae_check_options {   /* {0} = the usual                          
    Expect: losses are floats, so a difference is known to about 2e-7 loss / step; a direction agrees
    to 0.1 %, and so does an element whose gradient is above 1e-3 of the loss. Few samples (2 to 8)
    do. A gradient of values needs no check of its own: it passes on to the parameters before it.
-   options may be NULL; *worst (or NULL): the worst parameter. Borrows ae_snapshot_bytes and a byte
-   for each value of a relu, from the arena; all but values of tensors is then as before, in bits.
+   options may be NULL; *worst (or NULL): the worst parameter; of wrong ones the last, since a wrong
+   backward pass spoils all before it. Borrows ae_snapshot_bytes and a byte for each value of a relu
+   from the arena; all but values of tensors is then as before, to the bit.
    Errors: AE_E_GRADIENT when a parameter is wrong, or none could be tested (all gradients are 0);
    AE_E_MEMORY; AE_E_ARG (options); those of ae_forward. */
 AE_API ae_status ae_check_gradients(ae_model *m, int n, const ae_check_options *options,
@@ -15998,10 +16000,13 @@ static unsigned char *ae__set_aside(ae_model *m, size_t more, const char *call)
     return block;
 }
 
-static void ae__bring_back(ae_model *m, const unsigned char *snapshot)
+// All as it was; keep: but for the arena.
+static void ae__bring_back(ae_model *m, const unsigned char *snapshot, int keep)
 {
     memcpy(m->segment[AE_SEG_PARAM], snapshot, ae_snapshot_bytes(m));
     m->forward_n = 0;
+    if (!keep)
+        ae_arena_rewind(m->arena, (size_t)(snapshot - m->arena->base));
 }
 
 // GRAD = the gradient of the last ae__forward, with the full weight of each loss.
@@ -16053,6 +16058,28 @@ static ae_status ae__bad_forward(ae_model *m, int n, ae_nonfinite *r)
 }
 
 #ifndef AE_NO_TRAIN
+static size_t ae__largest(const float *g, size_t n)
+{
+    size_t most = 0;
+    for (size_t i = 1; i < n; i++)
+        most = fabsf(g[i]) > fabsf(g[most]) ? i : most;
+    return most;
+}
+
+static void ae__bad_param_gradient(const ae_model *m, const ae_param *p, ae_nonfinite *r)
+{
+    const float *g = ae__weight_grads(m, p);
+    const char *const what = "parameter gradient";
+    if (ae__bad(r, p->name, what, g, p->count, 0)
+        || ae__finite_double(ae__norm(&m->exec, g, p->count)))
+        return;
+    r->name = p->name;          // all is finite, but not the norm that a step needs
+    r->what = what;
+    r->value = "too large to square";
+    r->sample = -1;
+    r->index = ae__largest(g, p->count);
+}
+
 static void ae__bad_backward(ae_model *m, int n, ae_nonfinite *r)
 {
     memset(m->segment[AE_SEG_GRAD], 0, m->bytes[AE_SEG_GRAD]);
@@ -16068,7 +16095,7 @@ static void ae__bad_backward(ae_model *m, int n, ae_nonfinite *r)
         for (int i = 0; i < 2 && !r->name; i++) {
             const ae_param *p = i ? t->bias : t->weight;
             if (p && !p->untrained)
-                ae__bad(r, p->name, "parameter gradient", ae__weight_grads(m, p), p->count, 0);
+                ae__bad_param_gradient(m, p, r);
         }
     }
     if (!r->name)
@@ -16078,7 +16105,6 @@ static void ae__bad_backward(ae_model *m, int n, ae_nonfinite *r)
 
 static ae_status ae__bad_training(ae_model *m, int n, ae_nonfinite *r)
 {
-    const size_t mark = ae_arena_used(m->arena);
     unsigned char *snapshot = ae__set_aside(m, 0, "ae_find_nonfinite");
     ae_status status = snapshot ? ae__mark_losses(m, 1) : m->status;
     if (status == AE_SUCCESS)
@@ -16086,8 +16112,7 @@ static ae_status ae__bad_training(ae_model *m, int n, ae_nonfinite *r)
     if (status == AE_SUCCESS && !r->name)
         ae__bad_backward(m, n, r);
     if (snapshot)
-        ae__bring_back(m, snapshot);
-    ae_arena_rewind(m->arena, mark);
+        ae__bring_back(m, snapshot, 0);
     return status;
 }
 #endif
@@ -16276,16 +16301,12 @@ static int ae__straight_through(ae_model *m, const ae_param *p)
 // Which of p's elements is tried as number k.
 static size_t ae__pick(const ae_model *m, const ae_param *p, size_t k)
 {
-    const float *g = ae__weight_grads(m, p);
-    size_t most = 0;
     ae_random r;
-    for (size_t i = 1; i < p->count && k == 0; i++)
-        most = fabsf(g[i]) > fabsf(g[most]) ? i : most;
     r.seed = m->seed;
     r.step = (uint64_t)p->index;
     r.stream = 0x43484543u;     // a stream of its own
-    return k == 0 ? most : k == 1 ? 0 : k == 2 ? p->count - 1
-           : (size_t)ae_random_permute(k, p->count, r);
+    return k == 0 ? ae__largest(ae__weight_grads(m, p), p->count) : k == 1 ? 0
+           : k == 2 ? p->count - 1 : (size_t)ae_random_permute(k, p->count, r);
 }
 
 // Elements of p by themselves.
@@ -16365,9 +16386,9 @@ static ae_status ae__check_all(ae__probe *c, ae_check *worst, int *right)
             continue;
         status = ae__check_param(c, p, &r);
         *right += r.verdict == AE_CHECK_RIGHT;
-        if (worst->name == NULL || r.verdict > worst->verdict
+        if (worst->name == NULL || r.verdict == AE_CHECK_WRONG || r.verdict > worst->verdict
             || (r.verdict == worst->verdict && r.error > worst->error))
-            *worst = r;
+            *worst = r;         // of wrong ones the last: those before it only pass it on
         if (c->o.each && !status)
             c->o.each(c->o.user, &r);
     }
@@ -16379,8 +16400,9 @@ static ae_status ae__check_result(ae_model *m, const ae_check *w, int right)
 {
     if (w->verdict == AE_CHECK_WRONG && w->wrong)
         return ae__report(m, AE_E_GRADIENT, "%s: the gradient of element %z is %g by ae_backward "
-                          "and %g by differences: a backward pass between it and the loss is wrong",
-                          w->name, w->index, w->analytic, w->numeric);
+                          "and %g by differences: the backward pass of its layer, or of what leads "
+                          "to the next layer with weights, is wrong", w->name, w->index,
+                          w->analytic, w->numeric);
     if (w->verdict == AE_CHECK_WRONG)
         return ae__report(m, AE_E_GRADIENT, "%s: the slope of the loss along all elements is %g by "
                           "ae_backward and %g by differences: some are wrong (samples = -1 tries "
@@ -16414,7 +16436,6 @@ AE_API ae_status ae_check_gradients(ae_model *m, int n, const ae_check_options *
     c.o.samples = c.o.samples ? c.o.samples : 8;
     for (const ae_tensor *t = m->first; t; t = t->next)
         values += ae__relu_values(t, n);
-    const size_t mark = ae_arena_used(m->arena);
     unsigned char *snapshot = ae__set_aside(m, values, "ae_check_gradients");
     if (snapshot == NULL)
         return m->status;
@@ -16424,8 +16445,7 @@ AE_API ae_status ae_check_gradients(ae_model *m, int n, const ae_check_options *
     c.on = snapshot + ae_snapshot_bytes(m);
     ae__statistics(m, 0);
     status = ae__check_all(&c, &w, &right);
-    ae__bring_back(m, snapshot);
-    ae_arena_rewind(m->arena, mark);
+    ae__bring_back(m, snapshot, 0);
     if (worst && status == AE_SUCCESS)
         *worst = w;
     return status ? status : ae__check_result(m, &w, right);
@@ -16548,8 +16568,9 @@ static void ae__advise(const ae_tensor *t, const ae_diagnosis *all, size_t sampl
                    "them and a minimised loss is dead, saturated or missing", t->name);
     else if (ae__trained_weight(t) && (ratio > 0.1 || ratio < 1e-6))
         ae__format(text, AE_ERROR_MAX, "%s: the next step would change its weights by %g of their "
-                   "size, 0.0001 to 0.05 is usual: %s the learning rate%s", t->name, ratio,
-                   ratio > 0.1 ? "lower" : "raise", ratio > 0.1 ? "" : ", unless training is over");
+                   "size, 0.0001 to 0.05 is usual: %s the learning rate%s", t->name,
+                   ratio > 0.1 ? floor(100.0 * ratio + 0.5) / 100.0 : ratio, ratio > 0.1 ? "lower"
+                   : "raise", ratio > 0.1 ? "" : ", unless training is over");
 }
 
 AE_API ae_status ae_diagnose(ae_model *m, const ae_dataset *d, const ae_optim *o,
@@ -16558,7 +16579,7 @@ AE_API ae_status ae_diagnose(ae_model *m, const ae_dataset *d, const ae_optim *o
     ae_status status = ae__training_check(m, d, o);
     if (status)
         return status;
-    const size_t mark = ae_arena_used(m->arena), bytes = (size_t)m->tensors * sizeof(ae_diagnosis);
+    const size_t bytes = (size_t)m->tensors * sizeof(ae_diagnosis);
     size_t units = 0;
     char text[AE_ERROR_MAX], first[AE_ERROR_MAX] = "";
     for (const ae_tensor *t = m->first; t; t = t->next)
@@ -16573,7 +16594,7 @@ AE_API ae_status ae_diagnose(ae_model *m, const ae_dataset *d, const ae_optim *o
         all[t->id].high = -3e38f;
     }
     status = ae__survey_all(m, d, o, (const float *)(const void *)snapshot, all, on);
-    ae__bring_back(m, snapshot);
+    ae__bring_back(m, snapshot, 1);
     for (const ae_tensor *t = m->first; t && status == AE_SUCCESS; on += t->c, t = t->next, r++) {
         r->name = t->name;
         r->advice = text;
@@ -16589,7 +16610,7 @@ AE_API ae_status ae_diagnose(ae_model *m, const ae_dataset *d, const ae_optim *o
         if (each && !t->kept)
             each(user, r);
     }
-    ae_arena_rewind(m->arena, mark);
+    ae_arena_rewind(m->arena, (size_t)(snapshot - m->arena->base));
     return status || !first[0] ? status : ae__report(m, AE_W_TRAINING, "%s", first);
 }
 
@@ -16636,7 +16657,6 @@ AE_API ae_status ae_overfit_test(ae_model *m, const ae_dataset *d, const ae_opti
     if (steps < 0)
         return ae__report(m, AE_E_ARG, "ae_overfit_test: %d steps: at least 1, or 0 for 500",
                           steps);
-    const size_t mark = ae_arena_used(m->arena);
     unsigned char *snapshot = ae__set_aside(m, 0, "ae_overfit_test");
     if (snapshot == NULL)
         return m->status;
@@ -16644,8 +16664,7 @@ AE_API ae_status ae_overfit_test(ae_model *m, const ae_dataset *d, const ae_opti
     steps = steps ? steps : 500;
     ae__feed(m, d, 0, n, 0, (size_t)m->repeat);
     status = ae__learn_batch(m, o, n, steps, loss);
-    ae__bring_back(m, snapshot);
-    ae_arena_rewind(m->arena, mark);
+    ae__bring_back(m, snapshot, 0);
     if (status)
         return status;
     const double left = loss[0] > 0.0 ? loss[1] / loss[0] : loss[1] < loss[0] ? 0.0 : 1.0;
@@ -16653,7 +16672,8 @@ AE_API ae_status ae_overfit_test(ae_model *m, const ae_dataset *d, const ae_opti
         *ratio = left;
     return left <= 0.1 ? AE_SUCCESS
            : ae__report(m, AE_W_TRAINING, "%d steps on %d samples left %g of the loss: %s", steps,
-                        n, left, left >= 1.0 ? "lower the learning rate" : left > 0.9
+                        n, floor(1000.0 * left + 0.5) / 1000.0, left >= 1.0
+                        ? "lower the learning rate" : left > 0.9
                         ? "raise the learning rate, and see ae_diagnose and ae_check_gradients"
                         : "take more steps, another learning rate or a wider code, unless it has a "
                         "term that cannot vanish");

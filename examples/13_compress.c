@@ -9,9 +9,9 @@
    coding"), which comes close to the bound it was trained by.
 
    cc -O2 -o 13_compress examples/13_compress.c -lm && ./13_compress --epochs 60 --batch 32
-   Ends with "result bits_per_image 77", "result psnr 16.5" and the files: digits_0.5.aec and its kin
-   of other steps, compress_rows.png (test digits over what comes back at three rates). The files
-   hold codes only: network and histograms belong to the decoder, as a format's tables do.
+   Ends with "result bits_per_image 77", "result psnr 16.5" and the files: digits_0.5.aec and its
+   kin of other steps, compress_rows.png (test digits over what comes back at three rates). The
+   files hold codes only: network and histograms belong to the decoder, as a format's tables do.
    Floats must come out alike on both sides: one program, one machine, one picture at a time.     */
 #define _POSIX_C_SOURCE 200809L
 #define AE_IMPLEMENTATION
