@@ -3,10 +3,11 @@
    Shows: for codes of 2 to 64 numbers the error of the best linear code there is (ae_pca_fit), that
    of a deep autoencoder with as many, and what both codes know about the labels they have never
    seen: how often the 5 nearest training digits tell a test digit's. A linear autoencoder of 30
-   ends where the 30 principal components are, found by gradients instead of eigenvectors.
+   ends where the 30 principal components are, found by gradients instead of eigenvectors. The deep
+   one wins at every size with 60,000 digits; 2,000 are too few for it from 30 numbers on.
 
    cc -O2 -o 14_pca examples/14_pca.c -lm && ./14_pca --epochs 60 --batch 32
-   Ends with the table and "result pca30_test_sse 14.99" among others (13.866 with the full MNIST),
+   Ends with the table and "result pca30_test_sse 15.011" among others (13.866 with the full MNIST),
    squared errors summed over an image's pixels. Pictures: pca_rows.png (test digits, 8 components,
    8 numbers of an autoencoder), pca_components.png (the first 32; the first tells a 0 from a 1),
    pca_plane.png (codes of 2: components, autoencoder; a colour a digit).                        */
