@@ -226,7 +226,7 @@ TEST(tools_check_report)
 
 /* A backward pass that does more than it should. */
 enum { DX_DOUBLED, DX_NEGATED, DX_ONE, DW_DOUBLED, DW_NEGATED, DW_ONE, DW_LEFT_OUT, ALL_LEFT_OUT,
-       DX_NAN, FAULTS };
+       DW_LARGEST, DX_NAN, FAULTS };
 static ae__op faulty_op;
 static const ae__op *true_op;
 static int fault;
@@ -252,7 +252,9 @@ static void faulty_backward(ae_model *m, const ae_tensor *t, int n, const float 
     double squares = 0;
     for (size_t i = 0; i < one; i++) squares += (double)w[i] * (double)w[i] / (double)one;
     while (one > 0 && (double)w[one - 1] * (double)w[one - 1] < squares) one--;
-    if (one > 0 && fault == DW_ONE) w[faulty_index = one - 1] *= -1.0f;
+    for (size_t i = 0; w && fault == DW_LARGEST && i < t->weight->count; i++)
+        if (i == 0 || fabsf(w[i]) > fabsf(w[one - 1])) one = i + 1;
+    if (one > 0 && (fault == DW_ONE || fault == DW_LARGEST)) w[faulty_index = one - 1] *= -1.0f;
 }
 
 static ae_tensor *break_layer(ae_model *m, const char *name, int how)
@@ -303,6 +305,19 @@ TEST(tools_check_wrong)
             CHECK_ERROR(ae_error(m), "by ae_backward and");
         }
     test_context(NULL);
+}
+
+/* The largest gradient is the first to be tried. */
+TEST(tools_check_largest)
+{
+    ae_model *m = model_kind(0);
+    ae_check worst;
+    tally t;
+    break_layer(m, "linear2", DW_LARGEST);
+    CHECK_INT(checked(m, 1, &t, &worst), AE_E_GRADIENT);
+    CHECK_INT(worst.wrong, 1);
+    CHECK_INT(worst.index, faulty_index);
+    CHECK_INT(t.elements, t.seen);
 }
 
 /* Nothing to test is not success; a gradient that is forgotten is not nothing. */
@@ -848,6 +863,7 @@ TEST(tools_summary_counts)
 
 TEST_LIST(tools) {
     CASE(tools_check_right), CASE(tools_check_report), CASE(tools_check_wrong),
+    CASE(tools_check_largest),
     CASE(tools_check_vacuous), CASE(tools_check_refuses),
     CASE(tools_nonfinite), CASE(tools_nonfinite_hidden), CASE(tools_nonfinite_infer),
     CASE(tools_diagnose_numbers), CASE(tools_diagnose_advice), CASE(tools_diagnose_pictures),
