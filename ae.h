@@ -13636,7 +13636,7 @@ static ae_status ae__take_state(ae__model_file *f, const ae_model *m, const ae__
             memcpy(&v, &u, 8);
         else
             v = (double)x;
-        if (!ae__finite_double(v) || (i < 4 && (v < 0.0 || v > 9e15 || v != floor(v))))
+        if (!ae__finite(x) || (i < 4 && (v < 0.0 || v > 9e15 || v != floor(v))))
             return ae__fail(f->arena, AE_E_NUMERIC, "%s: value %d of ae.state cannot be", f->name,
                             i);
         if (i < 4)
@@ -14193,10 +14193,12 @@ static void ae__put_floats(ae__sink *s, const float *x, size_t n)
     }
 }
 
-static void ae__put_double_bits(ae__sink *s, double v)
+// A loss that was not finite, and that nothing was learned from, is reported as 0.
+static void ae__put_f64(ae__sink *s, double v)
 {
-    uint64_t u;
-    memcpy(&u, &v, 8);
+    uint64_t u = 0;
+    if (ae__finite_double(v))
+        memcpy(&u, &v, 8);
     ae__put_little(s, u, 8);
 }
 
@@ -14213,14 +14215,14 @@ static void ae__put_model(ae__sink *s, const void *writer)
         ae__put_text(s, " ");
     if (w->training) {
         const ae__state *state = ae__state_of(m);
-        ae__put_double_bits(s, (double)state->steps);
-        ae__put_double_bits(s, (double)state->epoch);
-        ae__put_double_bits(s, (double)state->cursor);
-        ae__put_double_bits(s, (double)state->seen);
+        ae__put_f64(s, (double)state->steps);
+        ae__put_f64(s, (double)state->epoch);
+        ae__put_f64(s, (double)state->cursor);
+        ae__put_f64(s, (double)state->seen);
         for (int i = 0; i < 2 * m->losses; i++)
-            ae__put_double_bits(s, ae__loss_sums(m)[i]);
+            ae__put_f64(s, ae__loss_sums(m)[i]);
         for (int i = 0; i < m->losses; i++)
-            ae__put_double_bits(s, (double)ae__loss_values(m)[i]);
+            ae__put_f64(s, (double)ae__loss_values(m)[i]);
     }
     for (const ae_param *p = m->first_param; p; p = p->next)
         ae__put_floats(s, ae__weights(m, p), p->count);

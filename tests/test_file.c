@@ -333,6 +333,30 @@ TEST(file_saving_disturbs_nothing)
     }
 }
 
+/* A small model that has a bit of everything in its file. */
+static ae_model *small_model(uint64_t seed)
+{
+    ae_model *m = ae_model_new(room(1 << 19), seed);
+    ae_tensor *x = ae_input(m, 3, 1, 1);
+    ae_minimize(ae_mse(ae_linear(ae_batch_norm(ae_linear(x, 2), NULL), 3), x, AE_MEAN));
+    REQUIRE(ae_build(m, 2, AE_TRAIN) == AE_SUCCESS);
+    CHECK_INT(ae_note(m, "note", "\"caf\xc3\xa9\"\n"), AE_SUCCESS);
+    return m;
+}
+
+/* A batch that a step refused leaves nothing that a file could not hold. */
+TEST(file_after_failure)
+{
+    ae_model *m = small_model(1);
+    float x[6] = { 0, 0, 0, 0, 0, 0 };
+    size_t n;
+    x[2] = test_nan();
+    CHECK_INT(ae_set(m, ae_tensor_find(m, "input1"), x, 2), AE_SUCCESS);
+    CHECK_INT(ae_forward(m, 2), AE_E_NUMERIC);
+    unsigned char *bytes = encoded(m, AE_SAVE_TRAINING, &n);
+    CHECK_INT(ae_model_decode(m, bytes, n, "f"), AE_SUCCESS);
+}
+
 TEST(file_rollback)
 {
     ae_model *a = built(plain_graph, 1, AE_TRAIN), *b = built(plain_graph, 1, AE_TRAIN);
@@ -352,17 +376,6 @@ TEST(file_rollback)
 }
 
 /* --- damaged files ------------------------------------------------------------ */
-
-/* A small model that has a bit of everything in its file. */
-static ae_model *small_model(uint64_t seed)
-{
-    ae_model *m = ae_model_new(room(1 << 19), seed);
-    ae_tensor *x = ae_input(m, 3, 1, 1);
-    ae_minimize(ae_mse(ae_linear(ae_batch_norm(ae_linear(x, 2), NULL), 3), x, AE_MEAN));
-    REQUIRE(ae_build(m, 2, AE_TRAIN) == AE_SUCCESS);
-    CHECK_INT(ae_note(m, "note", "\"caf\xc3\xa9\"\n"), AE_SUCCESS);
-    return m;
-}
 
 static void train_small(ae_model *m)
 {
@@ -1241,6 +1254,7 @@ TEST_LIST(file) {
     CASE(file_modes),
     CASE(file_resume),
     CASE(file_saving_disturbs_nothing),
+    CASE(file_after_failure),
     CASE(file_rollback),
     CASE(file_cut_everywhere),
     CASE(file_spoiled_everywhere),
