@@ -1291,13 +1291,16 @@ AE_API ae_status ae_fit(ae_model *m, const ae_dataset *d, const ae_optim *o,
      ae.optim (states, trained parameters) F32, the parameters in the order they were made
      ae.state (4 + 3 losses) F64: steps, epochs, samples done in this one, samples in the sums; of
               each loss the sum over the epoch, the last mean, the last value
-   The probe is computed on an ae_fork for two samples, of memory borrowed from the arena or, where
+   The probe is computed on an ae_fork for three samples, of memory borrowed from the arena or, where
    that has not enough, in the model's activations, as ae_run does.
 
    ae_model_save writes to "PATH.tmp" and renames that when it is complete: a failure leaves the old
    file. ae_model_encode: bytes written, or needed when dst is NULL; 0 after an error.
    Errors: AE_E_ARG (not built, small weights, unknown flags, no training to save, two parameters
    of one name), AE_E_NUMERIC (a value is not finite), AE_E_IO. */
+#ifndef AE_NO_STDIO
+AE_API ae_status ae_model_save(ae_model *m, const char *path, int flags);
+#endif
 AE_API size_t ae_model_encode(ae_model *m, void *dst, size_t capacity, int flags);
 
 /* Weights into a built model: of every parameter the same name and shape (sides of 1 do not count),
@@ -1306,22 +1309,23 @@ AE_API size_t ae_model_encode(ae_model *m, void *dst, size_t capacity, int flags
    counters and optimiser state, or without them begins anew. What the probe gives must be what the
    file says, to 1e-4 of the largest.
    All or nothing: after an error the model is as before. Borrows from the arena, until it returns,
-   the file's header, 64 bytes a parameter and what a fork for one sample with parameters of its own
+   the file's header, 100 bytes a parameter and what a fork for one sample with parameters of its own
    takes (twice the parameters again for an optimiser's state).
    Errors: AE_E_IO, AE_E_FORMAT (damaged, other names or shapes, another probe), AE_E_NUMERIC (not
    finite), AE_E_MEMORY, AE_E_ARG (not built, a fork). `name` is what errors call the bytes. */
+#ifndef AE_NO_STDIO
+AE_API ae_status ae_model_load(ae_model *m, const char *path);
+#endif
 AE_API ae_status ae_model_decode(ae_model *m, const void *bytes, size_t n, const char *name);
 
 /* A model from the file alone, built for `batch` in `mode`: find its tensors by name. Takes from
-   the arena what the model takes; borrows the file's header and 64 bytes a parameter. NULL:
+   the arena what the model takes; borrows the file's header and 100 bytes a parameter. NULL:
    arena->error says why. Compiled with AE_NO_TRAIN, losses are left out. */
-AE_API ae_model *ae_model_open_memory(ae_arena *arena, const void *bytes, size_t n,
-                                      const char *name, int batch, ae_mode mode);
 #ifndef AE_NO_STDIO
-AE_API ae_status ae_model_save(ae_model *m, const char *path, int flags);
-AE_API ae_status ae_model_load(ae_model *m, const char *path);
 AE_API ae_model *ae_model_open(ae_arena *arena, const char *path, int batch, ae_mode mode);
 #endif
+AE_API ae_model *ae_model_open_memory(ae_arena *arena, const void *bytes, size_t n,
+                                      const char *name, int batch, ae_mode mode);
 
 /* Tensors by name ("relu2", or what ae_name gave). NULL: there is none. */
 AE_API ae_tensor *ae_tensor_find(const ae_model *m, const char *name);
@@ -14027,8 +14031,8 @@ static void ae__put_meta(ae__sink *s, const char *key, const char *value)
     ae__put_text(s, "\"");
 }
 
-/* Uniform numbers into every input, zeros into labels. For a second sample, numbers that differ
-   by a little more than rounding. */
+/* Uniform numbers into every input, zeros into labels. Samples after the first differ from it by a
+   little more than rounding, the second one way, the third the other. */
 static void ae__probe_inputs(ae_model *m, uint64_t draw, int samples)
 {
     ae_random r;
@@ -14042,28 +14046,29 @@ static void ae__probe_inputs(ae_model *m, uint64_t draw, int samples)
         if (t->op == &ae__op_input) {
             ae_random_uniform(x, n, 0, r);
             r.stream++;
-            for (size_t i = 0; i < n && samples > 1; i++)
-                x[n + i] = x[i] * (1.0f + 4e-6f);
+            for (size_t i = n; i < n * (size_t)samples; i++)
+                x[i] = x[i % n] * ((i % n + i / n) % 2 ? 1.0f + 4e-6f : 1.0f - 4e-6f);
         } else if (x)
             memset(x, 0, (size_t)samples * sizeof *x);
     }
 }
 
 /* A draw whose results rounding hardly moves: where the largest or the nearest is chosen (vq,
-   top_k), another processor could choose otherwise. m has room for two samples. */
+   top_k), another processor could choose otherwise. m has room for three samples. */
 static uint64_t ae__steady_draw(ae_model *m)
 {
     for (uint64_t draw = 0; draw < 16; draw++) {
         int steady = 1;
-        ae__probe_inputs(m, draw, 2);
+        ae__probe_inputs(m, draw, 3);
         for (const ae_tensor *t = NULL; steady && (t = ae__next_result(m, t)) != NULL;) {
             const size_t n = ae__size(t);
             const float *y = ae__value(m, t);
             float largest = 0.0f, off = 0.0f;
-            steady = ae_run(m, t, 2) == AE_SUCCESS;
-            for (size_t i = 0; i < n; i++) {
+            steady = ae_run(m, t, 3) == AE_SUCCESS;
+            for (size_t i = 0; i < 3 * n; i++) {
+                const float d = fabsf(y[i] - y[i % n]);
                 largest = fabsf(y[i]) > largest ? fabsf(y[i]) : largest;
-                off = fabsf(y[n + i] - y[i]) > off ? fabsf(y[n + i] - y[i]) : off;
+                off = d > off ? d : off;
             }
             steady &= off <= 5e-5f * largest + 5e-7f;
         }
@@ -14272,7 +14277,7 @@ static ae_status ae__save(ae_model *m, const char *path, ae__sink *memory, int f
         return status;
     const size_t mark = ae_arena_used(m->arena);
     // forks may share an arena with others that run
-    ae_model *fork = m->graph == m ? ae__fork(m, m->arena, 2, 1, AE_FLOAT32, "") : NULL;
+    ae_model *fork = m->graph == m ? ae__fork(m, m->arena, 3, 1, AE_FLOAT32, "") : NULL;
     ae__writer w;
     w.m = m;
     w.probe = fork ? fork : m;
