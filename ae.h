@@ -1291,8 +1291,8 @@ AE_API ae_status ae_fit(ae_model *m, const ae_dataset *d, const ae_optim *o,
      ae.optim (states, trained parameters) F32, the parameters in the order they were made
      ae.state (4 + 3 losses) F64: steps, epochs, samples done in this one, samples in the sums; of
               each loss the sum over the epoch, the last mean, the last value
-   The probe is computed on an ae_fork for three samples, of memory borrowed from the arena or, where
-   that has not enough, in the model's activations, as ae_run does.
+   The probe is computed on an ae_fork for three samples, of memory borrowed from the arena or,
+   where that has not enough, in the model's activations, as ae_run does.
 
    ae_model_save writes to "PATH.tmp" and renames that when it is complete: a failure leaves the old
    file. ae_model_encode: bytes written, or needed when dst is NULL; 0 after an error.
@@ -1309,8 +1309,8 @@ AE_API size_t ae_model_encode(ae_model *m, void *dst, size_t capacity, int flags
    counters and optimiser state, or without them begins anew. What the probe gives must be what the
    file says, to 1e-4 of the largest.
    All or nothing: after an error the model is as before. Borrows from the arena, until it returns,
-   the file's header, 100 bytes a parameter and what a fork for one sample with parameters of its own
-   takes (twice the parameters again for an optimiser's state).
+   the file's header, 100 bytes a parameter and what a fork for one sample with parameters of its
+   own takes (twice the parameters again for an optimiser's state).
    Errors: AE_E_IO, AE_E_FORMAT (damaged, other names or shapes, another probe), AE_E_NUMERIC (not
    finite), AE_E_MEMORY, AE_E_ARG (not built, a fork). `name` is what errors call the bytes. */
 #ifndef AE_NO_STDIO
