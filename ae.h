@@ -929,9 +929,9 @@ typedef enum ae_mirror_kind {
 /* The decoder that mirrors the chain of operations from x to code: layers in reverse order, each
    back to the shape the encoder had there (output padding is solved for every size), with the
    encoder's activations and normalisations between them. Its last layer has none: put a sigmoid
-   behind it. Poolings become nearest upsampling; noise, dropout, top_k, vq and gaussian_sample (whose
-   chain goes on at mu) are left out. Mistakes: add, concat, transposed convolution, pad, unpool in
-   the chain; code does not come from x. */
+   behind it. Poolings become nearest upsampling; noise, dropout, top_k, vq and gaussian_sample
+   (whose chain goes on at mu) are left out. Mistakes: add, concat, transposed convolution, pad,
+   unpool in the chain; code does not come from x. */
 AE_API ae_tensor *ae_mirror(ae_tensor *code, const ae_tensor *x, ae_mirror_kind kind);
 
 #ifndef AE_NO_TRAIN
