@@ -12,7 +12,6 @@
 #define AE_IMPLEMENTATION
 #include "../ae.h"
 #include <dirent.h>
-#include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -36,7 +35,7 @@
 #define mkdir(path, mode) _mkdir(path)
 #endif
 
-enum { LONGEST = 1024, LAYERS = 64, SHOWN = 10, SEPARATE = 1000, BATCH = 64, ROOMS = 16 };
+enum { LONGEST = 1024, LAYERS = 64, SHOWN = 10, SEPARATE = 1000, BATCH = 64, ROOMS = 40 };
 
 // ---------------------------------------------------------------------------
 // Words to the user
@@ -126,76 +125,63 @@ static int fail(const char *format, ...)
 
 typedef struct options {
     const char *verb, *data, *model, *out, *layers, *labels, *normal, *scale, *size;
-    int epochs, batch, seed, threads, patience, resume, gray, w, h;
-    float lr, validation, quantile, threshold, noise;       // below 0: not given
+    int epochs, batch, patience, seed, threads, resume, gray, w, h;
+    float lr, validation, quantile, threshold, noise;       // below 0, or 0 epochs: not given
 } options;
 
 typedef struct option {
-    const char *name, *format;      // %c: what a number leaves; NULL: text; "": no value
+    const char *name;
+    char kind;                      // 's' text, 'd' whole number, 'f' number, 0 takes no value
     void *value;
+    double low, high;               // of numbers
 } option;
 
 // One option with its value; the number of arguments it took, or 0 after an error.
-static int parse_option(const option *known, size_t count, int argc, char **argv, int i)
+static int parse_option(const option *known, size_t count, char **argv, int left)
 {
-    size_t k = 0;
     char rest;
-    while (k < count && strcmp(argv[i], known[k].name) != 0)
+    int read = 0;
+    double number = 0;
+    size_t k = 0;
+    while (k < count && strcmp(argv[0], known[k].name) != 0)
         k++;
     if (k == count)
-        return !fail("there is no option %s: see ae --help", argv[i]);
-    if (known[k].format && *known[k].format == 0)
+        return !fail("there is no option %s: see ae --help", argv[0]);
+    if (known[k].kind == 0)
         return *(int *)known[k].value = 1;
-    if (i + 1 == argc)
-        return !fail("a value is missing after %s", argv[i]);
-    if (known[k].format == NULL)
-        *(const char **)known[k].value = argv[i + 1];
-    else if (sscanf(argv[i + 1], known[k].format, known[k].value, &rest) != 1)
-        return !fail("%s: not a usable number: %s", argv[i], argv[i + 1]);
-    return 2;
-}
-
-static int is_share(float f, int zero)      // from 0, or above 0, to below 1; never NaN
-{
-    return (f > 0.0f || (zero && f == 0.0f)) && f < 1.0f;
-}
-
-static int check_options(options *o)
-{
-    char rest;
-    if (o->epochs < 0 || o->batch < 0 || o->threads < 1 || o->patience < -1
-        || !(o->lr == -1.0f || (o->lr > 0.0f && o->lr < 1e6f)))
-        return fail("--epochs, --batch, --threads, --patience and --lr must be above 0");
-    if (!(o->validation == -1.0f || is_share(o->validation, 1)))
-        return fail("--validation is a share of the data, from 0 to below 1");
-    if (!is_share(o->quantile, 0))
-        return fail("--quantile is a share of the samples between 0 and 1, as 0.99");
-    if (!(o->noise == -1.0f || is_share(o->noise, 0)))
-        return fail("--noise is a deviation between 0 and 1, as 0.2");
-    if (o->size && (sscanf(o->size, "%5dx%5d%c", &o->w, &o->h, &rest) != 2 || o->w < 1 || o->h < 1))
-        return fail("--size is a width and a height, as 64x48, not %s", o->size);
-    if (o->scale && strcmp(o->scale, "255") && strcmp(o->scale, "none")
-        && strcmp(o->scale, "columns"))
-        return fail("--scale is 255, none or columns, not %s", o->scale);
-    return 0;
+    if (left < 2)
+        return !fail("a value is missing after %s", argv[0]);
+    if (known[k].kind == 's')
+        return *(const char **)known[k].value = argv[1], 2;
+    if (known[k].kind == 'd')
+        number = (read = sscanf(argv[1], "%9d%c", (int *)known[k].value, &rest)) == 1
+               ? *(int *)known[k].value : 0;
+    else
+        number = (read = sscanf(argv[1], "%f%c", (float *)known[k].value, &rest)) == 1
+               ? (double)*(float *)known[k].value : 0;
+    if (read == 1 && number >= known[k].low && number <= known[k].high)
+        return 2;
+    return !fail("%s takes a %snumber from %g to %g, not '%s'", argv[0],
+                 known[k].kind == 'd' ? "whole " : "", known[k].low, known[k].high, argv[1]);
 }
 
 // 0 when all is well, 1 after an error, 2 after --help.
 static int parse(options *o, int argc, char **argv)
 {
     const option known[] = {
-        {"-m", NULL, &o->model},               {"--model", NULL, &o->model},
-        {"-o", NULL, &o->out},                 {"--out", NULL, &o->out},
-        {"--data", NULL, &o->data},            {"--layers", NULL, &o->layers},
-        {"--labels", NULL, &o->labels},        {"--normal", NULL, &o->normal},
-        {"--scale", NULL, &o->scale},          {"--size", NULL, &o->size},
-        {"--epochs", "%9d%c", &o->epochs},     {"--batch", "%9d%c", &o->batch},
-        {"--seed", "%9d%c", &o->seed},         {"--threads", "%9d%c", &o->threads},
-        {"--patience", "%9d%c", &o->patience}, {"--lr", "%f%c", &o->lr},
-        {"--validation", "%f%c", &o->validation}, {"--quantile", "%f%c", &o->quantile},
-        {"--threshold", "%f%c", &o->threshold}, {"--noise", "%f%c", &o->noise},
-        {"--resume", "", &o->resume},          {"--gray", "", &o->gray}
+        {"-m", 's', &o->model, 0, 0},            {"-o", 's', &o->out, 0, 0},
+        {"--model", 's', &o->model, 0, 0},       {"--out", 's', &o->out, 0, 0},
+        {"--data", 's', &o->data, 0, 0},         {"--layers", 's', &o->layers, 0, 0},
+        {"--labels", 's', &o->labels, 0, 0},     {"--normal", 's', &o->normal, 0, 0},
+        {"--scale", 's', &o->scale, 0, 0},       {"--size", 's', &o->size, 0, 0},
+        {"--epochs", 'd', &o->epochs, 1, 1e8},   {"--batch", 'd', &o->batch, 1, 1e6},
+        {"--seed", 'd', &o->seed, 0, 999999999}, {"--threads", 'd', &o->threads, 1, 1024},
+        {"--patience", 'd', &o->patience, 0, 1e8}, {"--lr", 'f', &o->lr, 1e-9, 1000},
+        {"--validation", 'f', &o->validation, 0, 0.99}, {"--quantile", 'f', &o->quantile, 0, 1},
+        {"--threshold", 'f', &o->threshold, 0, 1e30}, {"--noise", 'f', &o->noise, 0, 1000},
+        {"--resume", 0, &o->resume, 0, 0},       {"--gray", 0, &o->gray, 0, 0}
     };
+    char rest;
     int used = 1;
     for (int i = 1; i < argc; i += used) {
         used = 1;
@@ -210,11 +196,17 @@ static int parse(options *o, int argc, char **argv)
             o->data = argv[i];
         else if (argv[i][0] != '-')
             return fail("'%s' is one argument too many: see ae --help", argv[i]);
-        else if ((used = parse_option(known, sizeof known / sizeof known[0], argc, argv, i)) == 0)
+        else if (!(used = parse_option(known, sizeof known / sizeof known[0], argv + i, argc - i)))
             return 1;
     }
-    return o->verb ? check_options(o)
-                   : fail("what shall be done? `ae train DATA` begins; see ae --help");
+    if (o->verb == NULL)
+        return fail("what shall be done? `ae train DATA` begins; see ae --help");
+    if (o->size && (sscanf(o->size, "%4dx%4d%c", &o->w, &o->h, &rest) != 2 || o->w < 1 || o->h < 1))
+        return fail("--size is a width and a height, as 64x48, not %s", o->size);
+    if (o->scale && strcmp(o->scale, "255") && strcmp(o->scale, "none")
+        && strcmp(o->scale, "columns"))
+        return fail("--scale is 255, none or columns, not %s", o->scale);
+    return 0;
 }
 
 // ---------------------------------------------------------------------------
@@ -234,11 +226,15 @@ static ae_arena *room(size_t bytes)
     return arena;
 }
 
-// The same as one block of zeros.
-static void *take(size_t bytes)
+static void *take(size_t bytes)     // the same as one block of zeros
 {
     ae_arena *arena = room(bytes);
     return ae_alloc(arena, arena ? bytes : 0);
+}
+
+static float *take_floats(size_t n, size_t size)
+{
+    return (float *)take(n * size * sizeof(float));
 }
 
 static int ends_with(const char *text, const char *end)
@@ -247,12 +243,17 @@ static int ends_with(const char *text, const char *end)
     return n >= k && strcmp(text + n - k, end) == 0;
 }
 
+static int is_table(const char *path)
+{
+    return ends_with(path, ".csv") || ends_with(path, ".npy");
+}
+
 // DIR/NAME, or one of the two when the other is empty.
 static int join(char path[LONGEST], const char *dir, const char *name)
 {
     const char *slash = *dir && *name && !ends_with(dir, "/") ? "/" : "";
     int n = snprintf(path, LONGEST, "%s%s%s", dir, slash, name);
-    return n < 0 || n >= LONGEST ? fail("the path %.200s... is too long", dir) : 0;
+    return n < 0 || n >= LONGEST ? fail("the path %.200s... is too long", *dir ? dir : name) : 0;
 }
 
 static int is_folder(const char *path)
@@ -267,11 +268,13 @@ static size_t file_bytes(const char *path)      // 0: there is none
     return stat(path, &s) == 0 && s.st_size > 0 ? (size_t)s.st_size : 0;
 }
 
-// The folder for results. Files that are asked for by name need none.
-static int make_folder(const char *path)
+// Where results go: OUT, or OUT/NAME when OUT is no table but a folder, which is made.
+static int result_path(char path[LONGEST], const options *o, const char *name)
 {
-    mkdir(path, 0777);
-    return is_folder(path) ? 0 : fail("cannot make the folder %s", path);
+    if (is_table(o->out))
+        return join(path, "", o->out);
+    mkdir(o->out, 0777);
+    return is_folder(o->out) ? join(path, o->out, name) : fail("cannot make the folder %s", o->out);
 }
 
 // ---------------------------------------------------------------------------
@@ -491,6 +494,7 @@ static void resize(uint8_t *to, int c, int w, int h, const picture *p)
 // The model with what this program must know about it
 
 enum { SCALE_255, SCALE_NONE, SCALE_COLUMNS };
+static const char *const scale_names[] = {"255", "none", "columns"};
 
 typedef struct net {
     ae_arena *arena;
@@ -501,6 +505,16 @@ typedef struct net {
     float *mean, *deviation;        // which are 1 when all have the same
 } net;
 
+static int note(net *v, const char *key, const char *format, ...)
+{
+    char text[LONGEST];
+    va_list list;
+    va_start(list, format);
+    vsnprintf(text, sizeof text, format, list);
+    va_end(list);
+    return ae_note(v->m, key, text) ? fail("%s", ae_error(v->m)) : 0;
+}
+
 static float note_number(const net *v, const char *key, float otherwise)
 {
     const char *text = ae_note_of(v->m, key);
@@ -509,77 +523,68 @@ static float note_number(const net *v, const char *key, float otherwise)
     return text && end != text ? f : otherwise;
 }
 
-static int note(net *v, const char *key, const char *format, ...)
+static ae_tensor *noted_tensor(const net *v, const char *key)
 {
-    char text[256];
-    va_list list;
-    va_start(list, format);
-    vsnprintf(text, sizeof text, format, list);
-    va_end(list);
-    return ae_note(v->m, key, text) ? fail("%s", ae_error(v->m)) : 0;
+    const char *name = ae_note_of(v->m, key);
+    return name ? ae_tensor_find(v->m, name) : NULL;
 }
 
-// How raw values become what the network sees, as text: "255", "none", or all means and deviations.
+// How raw values become what the network sees: "255", "none", or all means and deviations.
 static int note_scale(net *v)
 {
-    static const char *const names[] = {"255", "none", "columns"};
-    if (v->scale == SCALE_COLUMNS) {
-        size_t bytes = (size_t)v->columns * 32 + 1, end = 0;
-        char *text = (char *)ae_alloc(v->arena, bytes);
-        for (int i = 0; text && i < v->columns; i++)
-            end += (size_t)snprintf(text + end, bytes - end, "%.9g %.9g ", (double)v->mean[i],
-                                    (double)v->deviation[i]);
-        if (text == NULL || ae_note(v->m, "columns", text))
-            return fail("%s", ae_error(v->m));
-    }
-    return note(v, "scale", "%s", names[v->scale]);
+    size_t bytes = (size_t)v->columns * 32 + 1, end = 0;
+    char *text = (char *)take(bytes);
+    for (int i = 0; text && i < v->columns; i++)
+        end += (size_t)snprintf(text + end, bytes - end, "%.9g %.9g ", (double)v->mean[i],
+                                (double)v->deviation[i]);
+    if (text == NULL || ae_note(v->m, "columns", text))
+        return fail("%s", ae_error(v->m));
+    return note(v, "scale", "%s", scale_names[v->scale]);
 }
 
 static int read_scale(net *v)
 {
     const char *name = ae_note_of(v->m, "scale"), *text = ae_note_of(v->m, "columns");
-    v->scale = name && strcmp(name, "255") == 0 ? SCALE_255 : SCALE_NONE;
-    if (name == NULL || strcmp(name, "columns") != 0)
-        return 0;
-    int most = (int)ae_size(v->x);
+    const int most = (int)ae_size(v->x);
     char *end = NULL;
-    v->scale = SCALE_COLUMNS;
-    v->mean = (float *)ae_alloc(v->arena, (size_t)most * sizeof(float));
-    v->deviation = (float *)ae_alloc(v->arena, (size_t)most * sizeof(float));
-    for (v->columns = 0; v->deviation && text && v->columns < most; v->columns++, text = end) {
+    for (v->scale = 0; name && strcmp(name, scale_names[v->scale]) != 0; v->scale++)
+        if (v->scale == SCALE_COLUMNS)
+            return 1;
+    v->mean = take_floats((size_t)most, 1);
+    v->deviation = take_floats((size_t)most, 1);
+    if (!name || !text || !v->mean || !v->deviation)
+        return 1;
+    for (; *text && v->columns < most; v->columns++, text = end + strspn(end, " ")) {
         v->mean[v->columns] = strtof(text, &end);
-        if (end == text)
-            break;
         v->deviation[v->columns] = strtof(end, &end);
+        if (end == text || !(v->deviation[v->columns] > 0.0f))
+            return 1;
     }
-    return v->columns == 1 || v->columns == most ? 0 : 1;
+    return v->scale == SCALE_COLUMNS && v->columns != 1 && v->columns != most;
 }
 
 // Opens the model file. How much memory it needs is not known before: more each time.
 static int open_model(net *v, const options *o, int batch, ae_mode mode)
 {
+    const size_t file = file_bytes(o->model);
     memset(v, 0, sizeof *v);
-    size_t bytes = file_bytes(o->model);
-    if (bytes == 0)
+    if (file == 0)
         return fail("there is no model %s: `ae train DATA` makes one, -m names another", o->model);
-    for (bytes = 4 * bytes + ((size_t)16 << 20);; bytes *= 4) {
-        v->arena = ae_arena_new(bytes);
-        if (v->arena == NULL)
-            return fail("%s needs more memory than there is", o->model);
+    for (size_t bytes = 4 * file + ((size_t)16 << 20);; bytes *= 4) {
+        if ((v->arena = room(bytes)) == NULL)
+            return 1;
         v->m = ae_model_open(v->arena, o->model, batch, mode);
-        if (v->m ? ae_arena_left(v->arena) >= 2 * file_bytes(o->model)     // what training borrows
+        if (v->m ? ae_arena_left(v->arena) > 2 * file           // what training borrows
                  : !strstr(v->arena->error, "arena"))
             break;
-        ae_arena_free(v->arena);
+        ae_arena_free(rooms[--room_count]);
     }
-    rooms[room_count++] = v->arena;
     if (v->m == NULL)
         return fail("%s", v->arena->error);
-    const char *x = ae_note_of(v->m, "input"), *y = ae_note_of(v->m, "output");
-    const char *code = ae_note_of(v->m, "code");
-    v->x = x ? ae_tensor_find(v->m, x) : NULL;
-    v->y = y ? ae_tensor_find(v->m, y) : NULL;
-    v->code = code ? ae_tensor_find(v->m, code) : NULL;
+    v->x = noted_tensor(v, "input");
+    v->y = noted_tensor(v, "output");
+    v->code = noted_tensor(v, "code");
+    v->variational = ae_note_of(v->m, "variational") != NULL;
     if (!v->x || !v->y || !v->code || read_scale(v))
         return fail("%s was not made by `ae train`: its notes do not say what is input, code and "
                     "output", o->model);
@@ -600,11 +605,28 @@ typedef struct data {
     char *next_name;            // where the next one goes; NULL while names are counted
 } data;
 
-// Takes the pictures of ROOT/SUB, and of the folders in ROOT; first counts them, then notes them.
-static int list_folder(data *d, const char *root, const char *sub)
+static size_t sample_size(const ae_dataset *d)
+{
+    return (size_t)d->c * (size_t)d->h * (size_t)d->w;
+}
+
+static int has_picture_name(const char *path)
 {
     static const char *const ends[] = {".png", ".jpg", ".jpeg", ".pgm", ".ppm", ".pbm", ".pnm"};
-    char path[LONGEST], name[LONGEST], lower[8] = "";
+    const char *dot = strrchr(path, '.');
+    char lower[8] = "";
+    for (size_t i = 0; dot && dot[i] && i < sizeof lower - 1; i++)
+        lower[i] = dot[i] >= 'A' && dot[i] <= 'Z' ? (char)(dot[i] + 32) : dot[i];
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
+        if (strcmp(lower, ends[i]) == 0)
+            return 1;
+    return 0;
+}
+
+// The pictures of ROOT/SUB, and of the folders in ROOT: counts them, then takes their names.
+static int list_folder(data *d, const char *root, const char *sub)
+{
+    char path[LONGEST], name[LONGEST];
     int bad = join(path, root, sub);
     DIR *folder = bad ? NULL : opendir(path);
     if (folder == NULL)
@@ -613,26 +635,18 @@ static int list_folder(data *d, const char *root, const char *sub)
         if (e->d_name[0] == '.')                        // hidden, or the folder itself
             continue;
         bad = join(name, sub, e->d_name) || join(path, root, name);
-        if (!bad && *sub == 0 && is_folder(path)) {
+        if (!bad && *sub == 0 && is_folder(path))
             bad = list_folder(d, root, name);
-            continue;
-        }
-        const char *dot = strrchr(name, '.');
-        for (size_t i = 0; dot && i < sizeof lower - 1; i++)
-            lower[i] = dot[i] >= 'A' && dot[i] <= 'Z' ? (char)(dot[i] + 32) : dot[i];
-        int is_picture = 0;
-        for (size_t i = 0; dot && i < sizeof ends / sizeof ends[0]; i++)
-            is_picture |= strcmp(lower, ends[i]) == 0;
-        if (bad || !is_picture)
-            continue;
-        size_t length = strlen(name) + 1;
-        if (d->next_name && length <= d->name_bytes) {
-            d->names[d->set.n++] = strcpy(d->next_name, name);
-            d->next_name += length;
-            d->name_bytes -= length;
-        } else if (d->next_name == NULL) {
+        else if (!bad && has_picture_name(name)) {
+            size_t length = strlen(name) + 1;
+            if (d->next_name && length > d->name_bytes)
+                continue;                               // came since they were counted
+            if (d->next_name) {
+                d->names[d->set.n] = strcpy(d->next_name, name);
+                d->next_name += length;
+            }
+            d->name_bytes += d->next_name ? 0 - length : length;
             d->set.n++;
-            d->name_bytes += length;
         }
     }
     closedir(folder);
@@ -644,46 +658,43 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-// Labels from the folders that pictures lie in: the pictures of one stand in a row.
+// Labels from the folders that pictures lie in, unless some lie in none.
 static void class_folders(data *d, ae_arena *arena)
 {
     int32_t *labels = (int32_t *)ae_alloc(arena, d->set.n * sizeof(int32_t));
-    size_t length = 0;
     for (size_t i = 0; labels && i < d->set.n; i++) {
         const char *slash = strchr(d->names[i], '/');
-        const char *last = d->class_count ? d->classes[d->class_count - 1] : "";
-        if (slash == NULL)
-            return;                                     // some lie in none
-        if (d->class_count == 0 || (size_t)(slash - d->names[i]) != length
-            || strncmp(last, d->names[i], length) != 0) {
-            length = (size_t)(slash - d->names[i]);
+        size_t length = slash ? (size_t)(slash - d->names[i]) : 0;
+        int k = 0;
+        while (k < d->class_count && (strncmp(d->classes[k], d->names[i], length) != 0
+                                      || d->classes[k][length]))
+            k++;
+        if (slash && k == d->class_count) {
             char *copy = (char *)ae_alloc(arena, length + 1);
-            if (copy)
-                memcpy(copy, d->names[i], length);
-            d->classes[d->class_count++] = copy ? copy : "";
+            d->classes[d->class_count++] = copy ? (char *)memcpy(copy, d->names[i], length) : "";
         }
-        labels[i] = d->class_count - 1;
+        labels[i] = k;
+        if (slash == NULL)
+            labels = NULL;
     }
     d->set.labels = labels;
 }
 
 static int list_pictures(data *d, const char *path)
 {
-    char *one = NULL;
     if (list_folder(d, path, ""))
         return 1;
-    if (d->set.n == 0)
+    size_t n = d->set.n, names = n * sizeof(char *);
+    if (n == 0)
         return fail("there are no pictures (.png, .jpg, .pgm, .ppm) and no MNIST files in %s",
                     path);
-    size_t n = d->set.n, names = n * sizeof(char *);
     ae_arena *arena = room(d->name_bytes * 2 + names * 2 + n * 4 + n * AE_ALIGN + 4096);
     if (arena == NULL)
         return 1;
     d->names = (const char **)ae_alloc(arena, names);
     d->classes = (const char **)ae_alloc(arena, names);
-    one = (char *)ae_alloc(arena, d->name_bytes);
+    d->next_name = (char *)ae_alloc(arena, d->name_bytes);
     d->set.n = 0;
-    d->next_name = one;
     if (list_folder(d, path, ""))
         return 1;
     qsort((void *)d->names, d->set.n, sizeof d->names[0], by_name);
@@ -691,35 +702,15 @@ static int list_pictures(data *d, const char *path)
     return 0;
 }
 
-// The shape all pictures get: the model's, --size, their own when it is one and not large, or one
-// as theirs are on average, the longer side 64 at most.
-static void choose_shape(data *d, const options *o, const net *v, const picture *first, int same,
-                         int longest, double aspect, int color)
-{
-    d->set.c = color && !o->gray ? 3 : 1;
-    d->set.w = first->w;
-    d->set.h = first->h;
-    if (v->m) {
-        ae_shape(v->x, &d->set.c, &d->set.h, &d->set.w);
-    } else if (o->w) {
-        d->set.w = o->w;
-        d->set.h = o->h;
-    } else if (!same || longest > 128) {
-        double side = longest < 64 ? longest : 64, w = aspect > 1 ? side : side * aspect;
-        double h = aspect > 1 ? side / aspect : side;
-        d->set.w = w < 4 ? 4 : (int)(w / 4) * 4;
-        d->set.h = h < 4 ? 4 : (int)(h / 4) * 4;
-    }
-}
-
-// Headers first: how large a picture of the set is, and how much memory reading one takes.
-static int read_headers(data *d, const options *o, const net *v, const char *path, size_t *most)
+// Headers first: the shape that all pictures get, and how many bytes the largest has. The shape is
+// the model's, or --size, or their own when it is one and not large, or as theirs are on average
+// with the longer side 64 at most.
+static int choose_shape(data *d, const options *o, const net *v, const char *path, size_t *most)
 {
     picture p, first = {0, 0, 0, NULL};
     int same = 1, color = 0, longest = 0;
     double aspect = 0;
     char file[LONGEST];
-    *most = 0;
     for (size_t i = 0; i < d->set.n; i++) {
         if (join(file, path, d->names[i]) || read_picture(&p, NULL, file))
             return 1;
@@ -732,7 +723,14 @@ static int read_headers(data *d, const options *o, const net *v, const char *pat
         size_t bytes = (size_t)p.w * (size_t)p.h * 3;
         *most = bytes > *most ? bytes : *most;
     }
-    choose_shape(d, o, v, &first, same, longest, exp(aspect), color);
+    const int side = longest < 64 ? longest : 64, keep = same && longest <= 128;
+    const int shorter = (int)(side * exp(-fabs(aspect)) + 1e-9);
+    const int large = side < 4 ? 4 : side / 4 * 4, small = shorter < 4 ? 4 : shorter / 4 * 4;
+    d->set.c = color && !o->gray ? 3 : 1;
+    d->set.w = o->w ? o->w : keep ? first.w : aspect > 0 ? large : small;
+    d->set.h = o->h ? o->h : keep ? first.h : aspect > 0 ? small : large;
+    if (v->m)
+        ae_shape(v->x, &d->set.c, &d->set.h, &d->set.w);
     if (d->set.c != 1 && d->set.c != 3)
         return fail("%s was not trained on pictures", o->model);
     if (!same || d->set.w != first.w || d->set.h != first.h)
@@ -744,10 +742,10 @@ static int read_headers(data *d, const options *o, const net *v, const char *pat
 static int load_pictures(data *d, const options *o, const net *v, const char *path)
 {
     char file[LONGEST];
-    size_t most;
-    if (read_headers(d, o, v, path, &most))
+    size_t most = 0;
+    if (choose_shape(d, o, v, path, &most))
         return 1;
-    size_t size = (size_t)d->set.c * (size_t)d->set.h * (size_t)d->set.w;
+    const size_t size = sample_size(&d->set);
     ae_arena *scratch = room(most);
     uint8_t *bytes = (uint8_t *)take(d->set.n * size);
     if (bytes == NULL || scratch == NULL)
@@ -763,10 +761,11 @@ static int load_pictures(data *d, const options *o, const net *v, const char *pa
     return 0;
 }
 
-// An array: CSV, NPY or IDX, told apart by what it begins with. The loaders need at most 4 bytes of
-// memory a byte of the files.
-static int load_array(data *d, const options *o, const char *path)
+// One file: a picture, NPY, IDX or else CSV, told apart by what it begins with. The loaders need at
+// most 4 bytes of memory for a byte of the files.
+static int load_file(data *d, const options *o, const net *v, const char *path)
 {
+    static const char *one[1];
     unsigned char magic[6] = {0, 0, 0, 0, 0, 0};
     char labels[LONGEST] = "";
     FILE *f = fopen(path, "rb");
@@ -774,67 +773,46 @@ static int load_array(data *d, const options *o, const char *path)
         return fail("there is no %s", path);
     size_t got = fread(magic, 1, sizeof magic, f);
     fclose(f);
-    int npy = memcmp(magic, "\x93NUMPY", 6) == 0, idx = got > 3 && magic[0] == 0 && magic[1] == 0;
-    int first = o->labels && strcmp(o->labels, "first") == 0;
-    if (o->labels && !first && snprintf(labels, LONGEST, "%s", o->labels) >= LONGEST)
-        return fail("the path %.200s... is too long", o->labels);
-    const char *usual = strstr(path, "images-idx3");
-    if (idx && !o->labels && usual && join(labels, "", path) == 0) {    // MNIST's own names
-        memcpy(labels + (usual - path), "labels-idx1", 11);
-        if (file_bytes(labels) == 0)
-            labels[0] = 0;
+    const int npy = memcmp(magic, "\x93NUMPY", 6) == 0, idx = got > 3 && !magic[0] && !magic[1];
+    const int first = o->labels && strcmp(o->labels, "first") == 0;
+    if (magic[0] == 0xff || (magic[0] == 0x89 && magic[1] == 'P')
+        || (magic[0] == 'P' && magic[1] >= '1' && magic[1] <= '6')) {
+        d->names = one;
+        d->set.n = 1;
+        one[0] = path;
+        return load_pictures(d, o, v, "");
     }
-    if ((npy || idx) ? first : labels[0])
+    if (join(labels, "", o->labels && !first ? o->labels : path))
+        return 1;
+    char *usual = o->labels ? NULL : strstr(labels, "images-idx3");
+    if (usual)                                          // MNIST's own names
+        memcpy(usual, "labels-idx1", 11);
+    if (!o->labels && (!usual || !idx || file_bytes(labels) == 0))
+        labels[0] = 0;
+    if (o->labels && first == (npy || idx))
         return fail("--labels %s does not go with %s: `first` is for .csv, a file for .npy and IDX",
                     o->labels, path);
     ae_arena *arena = room(4 * (file_bytes(path) + file_bytes(labels)) + 4096);
     if (arena == NULL)
         return 1;
-    const char *with = labels[0] ? labels : NULL;
     d->table = !npy && !idx;
-    ae_status status = npy ? ae_npy_load(&d->set, arena, path, with)
-                     : idx ? ae_idx_load(&d->set, arena, path, with)
+    ae_status status = npy ? ae_npy_load(&d->set, arena, path, labels[0] ? labels : NULL)
+                     : idx ? ae_idx_load(&d->set, arena, path, labels[0] ? labels : NULL)
                            : ae_csv_load(&d->set, arena, path, first);
     return status ? fail("%s", arena->error) : 0;
-}
-
-static int load_mnist(data *d, const options *o, const char *path, int train)
-{
-    static const char *const names[2][2] = {
-        {"t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"},
-        {"train-images-idx3-ubyte", "train-labels-idx1-ubyte"}
-    };
-    char images[LONGEST];
-    options with = *o;
-    with.labels = NULL;
-    return join(images, path, names[train][0]) || load_array(d, &with, images);
 }
 
 static int load_raw(data *d, const options *o, const net *v, const char *path)
 {
     char mnist[LONGEST];
-    unsigned char magic[2] = {0, 0};
-    if (is_folder(path)) {
-        if (join(mnist, path, "train-images-idx3-ubyte"))
-            return 1;
-        if (file_bytes(mnist))
-            return load_mnist(d, o, path, strcmp(o->verb, "train") == 0);
+    if (!is_folder(path))
+        return load_file(d, o, v, path);
+    if (join(mnist, path, "train-images-idx3-ubyte"))
+        return 1;
+    if (file_bytes(mnist) == 0)
         return list_pictures(d, path) || load_pictures(d, o, v, path);
-    }
-    FILE *f = fopen(path, "rb");
-    if (f == NULL)
-        return fail("there is no %s", path);
-    size_t got = fread(magic, 1, 2, f);
-    fclose(f);
-    if (got == 2 && (magic[0] == 0xff || (magic[0] == 0x89 && magic[1] == 'P')
-                     || (magic[0] == 'P' && magic[1] >= '1' && magic[1] <= '6'))) {
-        static const char *one[1];
-        one[0] = path;
-        d->names = one;
-        d->set.n = 1;
-        return load_pictures(d, o, v, "");
-    }
-    return load_array(d, o, path);
+    return (strcmp(o->verb, "train") != 0 && join(mnist, path, "t10k-images-idx3-ubyte"))
+        || load_file(d, o, v, mnist);
 }
 
 // The label that a class is called: the name of a folder, or a number. Below 0 after an error.
@@ -845,60 +823,59 @@ static int32_t label_of(const data *d, const char *name)
     for (int i = 0; i < d->class_count; i++)
         if (strcmp(d->classes[i], name) == 0)
             return i;
-    if (d->class_count == 0 && sscanf(name, "%9d%c", &label, &rest) == 1 && label >= 0)
+    if (d->set.labels == NULL)
+        fail("--normal needs classes: a folder for each, or --labels");
+    else if (d->class_count == 0 && sscanf(name, "%9d%c", &label, &rest) == 1 && label >= 0)
         return label;
-    fail("there is no class '%s'%s%s", name, d->class_count ? ": a class is a folder, as " : "",
-         d->class_count ? d->classes[0] : "");
+    else
+        fail("there is no class '%s'", name);
     return -1;
 }
 
 // Only the samples of one class, for training.
 static int only_normal(data *d, const char *name)
 {
-    int32_t label = label_of(d, name);
-    if (label < 0)
-        return 1;
-    if (d->set.labels == NULL)
-        return fail("--normal needs classes: a folder for each, or --labels");
-    uint32_t *index = (uint32_t *)take(d->set.n * 4);
+    const int32_t label = label_of(d, name);
+    uint32_t *index = label < 0 ? NULL : (uint32_t *)take(d->set.n * 4);
     size_t n = 0;
-    for (size_t i = 0; index && i < d->set.n; i++)
+    if (index == NULL)
+        return 1;
+    for (size_t i = 0; i < d->set.n; i++)
         if (d->set.labels[i] == label)
             index[n++] = (uint32_t)i;
     d->set.index = index;
     d->set.labels = NULL;       // they are all the same now
     d->set.n = n;
-    return n ? 0 : index ? fail("no sample is of class %s", name) : 1;
+    return n ? 0 : fail("no sample is of class %s", name);
 }
 
 // Mean and deviation of each column, or of all values alike; a column that never changes becomes 0.
 static int measure_columns(net *v, const ae_dataset *d)
 {
-    size_t size = (size_t)d->c * (size_t)d->h * (size_t)d->w;
-    v->columns = d->h * d->w == 1 && d->c <= 4096 ? d->c : 1;
-    size_t columns = (size_t)v->columns;
-    ae_arena *arena = room(columns * 24 + size * 4 + 4 * AE_ALIGN);
-    if (arena == NULL)
+    const size_t size = sample_size(d), columns = d->h * d->w == 1 && size <= 4096 ? size : 1;
+    double *sum = (double *)take(columns * sizeof(double));
+    float *x = take_floats(size, 1);
+    v->columns = (int)columns;
+    v->mean = take_floats(columns, 1);
+    v->deviation = take_floats(columns, 1);
+    if (!sum || !x || !v->mean || !v->deviation)
         return 1;
-    v->mean = (float *)ae_alloc(arena, columns * 4);
-    v->deviation = (float *)ae_alloc(arena, columns * 4);
-    double *sum = (double *)ae_alloc(arena, columns * 8), count = (double)d->n;
-    float *x = (float *)ae_alloc(arena, size * 4);
-    count *= (double)(size / columns);
     for (int pass = 0; pass < 2; pass++) {          // sums, then squares around the mean
-        memset(sum, 0, columns * 8);
+        memset(sum, 0, columns * sizeof *sum);
         for (size_t i = 0; i < d->n; i++) {
             ae_dataset_get(d, x, NULL, i, 1);
             for (size_t j = 0; j < size; j++) {
-                double mean = (double)v->mean[j % columns], off = (double)x[j] - mean;
+                double off = (double)x[j] - (double)v->mean[j % columns];
                 sum[j % columns] += pass ? off * off : off;
             }
         }
-        for (size_t j = 0; j < columns; j++)
+        for (size_t j = 0; j < columns; j++) {
+            double mean = sum[j] / (double)d->n / (double)(size / columns);
             if (pass)
-                v->deviation[j] = sum[j] > 0.0 ? (float)sqrt(sum[j] / count) : 1.0f;
+                v->deviation[j] = mean > 0.0 ? (float)sqrt(mean) : 1.0f;
             else
-                v->mean[j] = (float)(sum[j] / count);
+                v->mean[j] = (float)mean;
+        }
     }
     return 0;
 }
@@ -906,46 +883,39 @@ static int measure_columns(net *v, const ae_dataset *d)
 // The smallest and the largest raw value.
 static void extremes(const ae_dataset *d, float *low, float *high)
 {
-    size_t size = (size_t)d->c * (size_t)d->h * (size_t)d->w;
-    *low = *high = d->bytes ? (float)d->bytes[0] : d->floats[0];
+    const size_t size = sample_size(d);
     for (size_t i = 0; i < d->n; i++)
         for (size_t j = (d->index ? d->index[i] : i) * size, k = 0; k < size; k++) {
             float f = d->bytes ? (float)d->bytes[j + k] : d->floats[j + k];
-            *low = f < *low ? f : *low;
-            *high = f > *high ? f : *high;
+            *low = i + k == 0 || f < *low ? f : *low;
+            *high = i + k == 0 || f > *high ? f : *high;
         }
 }
 
-// How a new model sees such data: what --scale says, or what the values look like.
-static int choose_scale(net *v, const data *d, const options *o)
-{
-    float low, high;
-    int pixels = d->set.bytes && (d->names || d->set.h > 1);
-    extremes(&d->set, &low, &high);
-    if (o->scale)
-        v->scale = o->scale[0] == '2' ? SCALE_255 : o->scale[0] == 'n' ? SCALE_NONE : SCALE_COLUMNS;
-    else if (pixels || (d->set.bytes && high > 200.0f))
-        v->scale = SCALE_255;
-    else
-        v->scale = low >= 0.0f && high <= 1.0f ? SCALE_NONE : SCALE_COLUMNS;
-    return v->scale == SCALE_COLUMNS ? measure_columns(v, &d->set) : 0;
-}
-
-// Raw values as the network sees them.
-static int apply_scale(const net *v, data *d, const options *o, const char *path)
+// Raw values as the network sees them. A new model sees them as --scale says or as they look.
+static int apply_scale(net *v, data *d, const options *o)
 {
     ae_dataset *s = &d->set;
-    size_t size = (size_t)s->c * (size_t)s->h * (size_t)s->w;
-    float low, high, most = v->scale == SCALE_255 ? 255.0f : 1.0f;
-    s->scale = v->scale == SCALE_255 ? 1.0f / 255.0f : 1.0f;
-    if (v->scale != SCALE_COLUMNS) {
-        extremes(s, &low, &high);
-        if (v->m && (low < -0.5f * most || high > 1.5f * most) && strcmp(o->verb, "train") != 0)
-            return fail("%s: values are %g ... %g, but the model learned values of 0 ... %g", path,
-                        (double)low, (double)high, (double)most);
-        return 0;
+    const size_t size = sample_size(s);
+    float low = 0, high = 0;
+    extremes(s, &low, &high);
+    s->scale = 1.0f;
+    if (!v->m) {
+        int pixels = s->bytes && (d->names || s->h > 1 || high > 200.0f);
+        v->scale = pixels ? SCALE_255 : low >= 0.0f && high <= 1.0f ? SCALE_NONE : SCALE_COLUMNS;
+        for (int i = 0; o->scale && i < 3; i++)
+            v->scale = strcmp(o->scale, scale_names[i]) == 0 ? i : v->scale;
+        if (v->scale == SCALE_COLUMNS && measure_columns(v, s))
+            return 1;
     }
-    float *x = (float *)take(s->n * size * 4);
+    if (v->scale != SCALE_COLUMNS) {
+        float most = v->scale == SCALE_255 ? 255.0f : 1.0f;
+        s->scale = 1.0f / most;
+        return v->m && (low < -0.5f * most || high > 1.5f * most)
+            ? fail("%s: values are %g ... %g, but the model learned values of 0 ... %g", o->data,
+                   (double)low, (double)high, (double)most) : 0;
+    }
+    float *x = take_floats(s->n, size);
     if (x == NULL)
         return 1;
     ae_dataset_get(s, x, NULL, 0, s->n);
@@ -962,36 +932,29 @@ static int apply_scale(const net *v, data *d, const options *o, const char *path
 // Data in the shape and the scale of the model, or of one to be made (v->m is NULL).
 static int load(data *d, const options *o, net *v, const char *normal)
 {
-    const char *path = o->data;
     memset(d, 0, sizeof *d);
-    if (path == NULL)
-        return fail("%s what? It needs data: see ae --help", o->verb);
-    if (load_raw(d, o, v, path))
+    if (o->data == NULL)
+        return fail("%s needs data, `ae %s DATA`: see ae --help", o->verb, o->verb);
+    if (load_raw(d, o, v, o->data))
         return 1;
-    int size = d->set.c * d->set.h * d->set.w;
-    d->set.scale = 1.0f;
-    if (!v->m && o->w && !d->names) {
-        if (size % (o->w * o->h) != 0)
-            return fail("--size %s: samples of %d values have no such shape", o->size, size);
-        d->set.c = size / (o->w * o->h);
-        d->set.h = o->h;
-        d->set.w = o->w;
-    }
+    if (o->labels && d->names)
+        return fail("--labels is for tables and arrays: the classes of pictures are their folders");
+    ae_dataset *s = &d->set;
+    const int size = (int)sample_size(s);
+    if (v->m && sample_size(s) != ae_size(v->x))
+        return fail("%s: samples of %dx%dx%d do not fit the model %s with %zu values", o->data,
+                    s->c, s->h, s->w, o->model, ae_size(v->x));
+    if (!v->m && o->w && size % (o->w * o->h) != 0)
+        return fail("--size %s: samples of %d values have no such shape", o->size, size);
     if (v->m) {
-        int c, h, w;
-        ae_shape(v->x, &c, &h, &w);
-        if (c * h * w != size)
-            return fail("%s: samples of %dx%dx%d do not fit the model %s of %dx%dx%d", path,
-                        d->set.c, d->set.h, d->set.w, o->model, c, h, w);
-        d->set.c = c;
-        d->set.h = h;
-        d->set.w = w;
+        ae_shape(v->x, &s->c, &s->h, &s->w);
+    } else if (o->w) {
+        s->c = size / (o->w * o->h);
+        s->h = o->h;
+        s->w = o->w;
     }
-    if (normal && only_normal(d, normal))
-        return 1;
-    if (!v->m && choose_scale(v, d, o))
-        return 1;
-    return apply_scale(v, d, o, path);
+    s->scale = 1.0f;
+    return (normal && only_normal(d, normal)) || apply_scale(v, d, o);
 }
 
 // ---------------------------------------------------------------------------
@@ -1279,7 +1242,7 @@ static int build_graph(net *v, const char *text, int c, int h, int w, uint64_t s
 // rows one or two layers.
 static void usual_layers(char text[LONGEST], const ae_dataset *d)
 {
-    int size = d->c * d->h * d->w, side = d->h < d->w ? d->h : d->w, channels = 16, at = 0;
+    int size = (int)sample_size(d), side = d->h < d->w ? d->h : d->w, channels = 16, at = 0;
     int code = size < 128 ? (size + 3) / 4 : 32;
     if (side < 8) {
         snprintf(text, LONGEST, size < 64 ? "%dr-%d" : "%dr-%dr-%d", 8 * code,
@@ -1321,11 +1284,16 @@ typedef struct run {            // what the callback needs from one call to the 
     double begin, start;        // of this run, of this epoch
 } run;
 
+static int save(net *v, const options *o)
+{
+    return ae_model_save(v->m, o->model, AE_SAVE_TRAINING) ? fail("%s", ae_error(v->m)) : 0;
+}
+
 // The line that a terminal shows during an epoch: how far, how fast, how long still.
 static void progress_line(const run *r, const ae_progress *p)
 {
-    double done = p->epoch - 1 + (double)p->batch / (double)p->batches, spent = now() - r->begin;
-    long left = (long)(spent / done * (p->epochs - done) + 0.5);
+    double done = p->epoch - 1 + (double)p->batch / (double)p->batches;
+    long left = (long)((now() - r->begin) / done * (p->epochs - done) + 0.5);
     fprintf(stderr, "\repoch %d/%d  %3.0f %%  loss %.5f  %.0f img/s  %ld:%02ld left ",
             r->before + p->epoch, r->before + p->epochs,
             100.0 * (double)p->batch / (double)p->batches, (double)p->loss,
@@ -1350,9 +1318,7 @@ static int progress(void *user, const ae_progress *p)
         printf("  validation %.5f%s", (double)p->validation, p->improved ? "" : " (not better)");
     putchar('\n');
     fflush(stdout);
-    r->failed = note(r->v, "epochs", "%9d", r->before + p->epoch)
-        || (ae_model_save(r->v->m, r->o->model, AE_SAVE_TRAINING)
-            && fail("%s", ae_error(r->v->m)));
+    r->failed = note(r->v, "epochs", "%9d", r->before + p->epoch) || save(r->v, r->o);
     r->start = now();
     return r->failed || interrupted;
 }
@@ -1371,25 +1337,25 @@ static int errors(net *v, const ae_dataset *d, float *e)
 }
 
 // Above this error a sample is odd: most normal samples that the model never saw stay below.
-static int choose_threshold(net *v, const options *o, const ae_dataset *d, int held)
+static int choose_threshold(net *v, const options *o, const ae_dataset *d, const char *name)
 {
     ae_arena *arena = room(d->n * 16 + 4096);
-    float *e = (float *)take(d->n * 4), at = 0;
+    float *e = take_floats(d->n, 1), threshold = 0;
     double mean = 0;
     if (!arena || !e || errors(v, d, e))
         return 1;
-    if (ae_quantile(&at, arena, e, d->n, (double)o->quantile))
+    if (ae_quantile(&threshold, arena, e, d->n, (double)o->quantile))
         return fail("%s", arena->error);
     for (size_t i = 0; i < d->n; i++)
         mean += (double)e[i] / (double)d->n;
-    printf("result threshold %.6g\nresult %s_mse %.6g\n", (double)at,
-           held ? "validation" : "train", mean);
-    return note(v, "threshold", "%.9g", (double)at)
+    printf("result %s_mse %.6g\nresult threshold %.6g\n", name, mean, (double)threshold);
+    return note(v, "threshold", "%.9g", (double)threshold)
         || note(v, "quantile", "%.9g", (double)o->quantile);
 }
 
 static int fit(net *v, options *o, const ae_dataset *d, int before)
 {
+    const int held_out = o->validation > 0.0f;
     run r = {v, o, before, 0, 0, 0};
     ae_dataset rest = *d, held = *d;
     ae_optim adam = {0};
@@ -1398,12 +1364,12 @@ static int fit(net *v, options *o, const ae_dataset *d, int before)
     ae_arena *index = room(d->n * 4);
     if (index == NULL)
         return 1;
-    if (o->validation > 0.0f && ae_dataset_split(&rest, &held, d, index, o->validation, 1))
+    if (held_out && ae_dataset_split(&rest, &held, d, index, o->validation, 1))
         return fail("--validation: %s", index->error);
     adam.lr = o->lr;
     f.epochs = o->epochs - before;
     f.patience = o->patience;
-    f.held_out = o->validation > 0.0f ? &held : NULL;
+    f.held_out = held_out ? &held : NULL;
     f.batch = o->batch;
     f.callback = progress;
     f.user = &r;
@@ -1421,8 +1387,7 @@ static int fit(net *v, options *o, const ae_dataset *d, int before)
         if (note(v, "epochs", "%9d", before + result.best_epoch))
             return 1;
     }
-    if (choose_threshold(v, o, &held, o->validation > 0.0f)
-        || (ae_model_save(v->m, o->model, AE_SAVE_TRAINING) && fail("%s", ae_error(v->m))))
+    if (choose_threshold(v, o, &held, held_out ? "validation" : "train") || save(v, o))
         return 1;
     printf("result model %s\n", o->model);
     return 0;
@@ -1431,34 +1396,34 @@ static int fit(net *v, options *o, const ae_dataset *d, int before)
 // The graph twice: to measure, then in memory for it and for training.
 static int make_model(net *v, const options *o, const ae_dataset *d, const char *text)
 {
-    const size_t graph = (size_t)4 << 20;
-    v->arena = room(graph);
-    if (v->arena == NULL || build_graph(v, text, d->c, d->h, d->w, (uint64_t)o->seed))
-        return 1;
-    size_t bytes = ae_plan(v->m, o->batch > BATCH ? o->batch : BATCH, AE_TRAIN);
-    if (bytes == 0)
-        return fail("--layers \"%s\": %s", text, ae_error(v->m));
-    v->arena = room(graph + 4 * bytes);             // and what patience and saving borrow
-    if (v->arena == NULL || build_graph(v, text, d->c, d->h, d->w, (uint64_t)o->seed))
-        return 1;
+    const int batch = o->batch > BATCH ? o->batch : BATCH;
+    size_t bytes = 0, graph = (size_t)4 << 20;
+    for (int pass = 0; pass < 2; pass++) {
+        v->arena = room(graph + 4 * bytes);         // and what patience and saving borrow
+        if (v->arena == NULL || build_graph(v, text, d->c, d->h, d->w, (uint64_t)o->seed))
+            return 1;
+        bytes = ae_plan(v->m, batch, AE_TRAIN);
+        if (bytes == 0)
+            return fail("--layers \"%s\": %s", text, ae_error(v->m));
+    }
     ae_set_threads(v->m, o->threads);
-    if (ae_build(v->m, o->batch > BATCH ? o->batch : BATCH, AE_TRAIN))
+    if (ae_build(v->m, batch, AE_TRAIN))
         return fail("--layers \"%s\": %s", text, ae_error(v->m));
     return note(v, "layers", "%s", text) || note(v, "input", "%s", ae_tensor_name(v->x))
         || note(v, "code", "%s", ae_tensor_name(v->code))
         || note(v, "output", "%s", ae_tensor_name(v->y))
-        || (v->variational && note(v, "variational", "1")) || note_scale(v);
+        || (v->variational && note(v, "variational", "1"))
+        || (o->normal && note(v, "normal", "%s", o->normal)) || note_scale(v);
 }
 
 // What --resume goes on with, unless it is said anew.
-static void resume_options(options *o, const net *v, int *before)
+static void resume_options(options *o, const net *v)
 {
-    *before = (int)note_number(v, "epochs", 0);
     o->epochs = o->epochs ? o->epochs : (int)note_number(v, "planned", 0);
     o->batch = o->batch ? o->batch : (int)note_number(v, "batch", BATCH);
+    o->patience = o->patience >= 0 ? o->patience : (int)note_number(v, "patience", 0);
     o->lr = o->lr > 0.0f ? o->lr : note_number(v, "lr", 1e-3f);
-    o->validation = o->validation >= 0.0f ? o->validation : note_number(v, "validation", 0.1f);
-    o->patience = o->patience >= 0 ? o->patience : (int)note_number(v, "patience", 20);
+    o->validation = o->validation >= 0.0f ? o->validation : note_number(v, "validation", 0);
     o->normal = o->normal ? o->normal : ae_note_of(v->m, "normal");
 }
 
@@ -1467,9 +1432,9 @@ static void usual_options(options *o, size_t n)
     size_t epochs = (200000 + n - 1) / n, batch = n / 50;
     o->epochs = o->epochs ? o->epochs : epochs < 10 ? 10 : epochs > 1000 ? 1000 : (int)epochs;
     o->batch = o->batch ? o->batch : batch < 8 ? 8 : batch > 128 ? 128 : (int)batch;
+    o->patience = o->patience >= 0 ? o->patience : 20;
     o->lr = o->lr > 0.0f ? o->lr : 1e-3f;
     o->validation = o->validation >= 0.0f ? o->validation : n < 20 ? 0.0f : 0.1f;
-    o->patience = o->patience >= 0 ? o->patience : 20;
 }
 
 static int train(options *o)
@@ -1482,29 +1447,29 @@ static int train(options *o)
     if (o->resume && o->layers)
         return fail("--resume takes its layers from %s: leave out --layers", o->model);
     if (o->resume) {
-        if (open_model(&v, o, 1, AE_INFER))     // what does it need?
+        if (open_model(&v, o, 1, AE_INFER))     // what was it trained with?
             return 1;
-        resume_options(o, &v, &before);
-        if (open_model(&v, o, o->batch > BATCH ? o->batch : BATCH, AE_TRAIN))
-            return 1;
+        resume_options(o, &v);
+        before = (int)note_number(&v, "epochs", 0);
         if (before >= o->epochs)
             return fail("%s has learned for %d epochs, as planned: --epochs %d gives it %d more",
                         o->model, before, 2 * before, before);
+        if (open_model(&v, o, o->batch > BATCH ? o->batch : BATCH, AE_TRAIN))
+            return 1;
     }
     if (load(&d, o, &v, o->normal))
         return 1;
     if (!o->resume) {
         usual_options(o, d.set.n);
         usual_layers(text, &d.set);
-        if (make_model(&v, o, &d.set, o->layers ? o->layers : text)
-            || (o->normal && note(&v, "normal", "%s", o->normal)))
+        if (make_model(&v, o, &d.set, o->layers ? o->layers : text))
             return 1;
     }
-    if (note(&v, "threshold", "none") || note(&v, "patience", "%d", o->patience)
-        || note(&v, "planned", "%d", o->epochs) || note(&v, "batch", "%d", o->batch)
-        || note(&v, "lr", "%.9g", (double)o->lr) || note(&v, "epochs", "%9d", before)
+    if (note(&v, "planned", "%d", o->epochs) || note(&v, "batch", "%d", o->batch)
+        || note(&v, "patience", "%d", o->patience) || note(&v, "epochs", "%9d", before)
+        || note(&v, "lr", "%.9g", (double)o->lr) || note(&v, "threshold", "none")
         || note(&v, "validation", "%.9g", (double)o->validation)
-        || note(&v, "kind", "%s", d.table ? "table" : d.names ? "pictures" : "array"))
+        || note(&v, "data", d.table ? "table" : d.names ? "pictures" : "array"))
         return 1;
     printf("%zu samples of %dx%dx%d, layers \"%s\", code of %zu, batch %d\n", d.set.n, d.set.c,
            d.set.h, d.set.w, ae_note_of(v.m, "layers"), ae_size(v.code), o->batch);
@@ -1514,51 +1479,32 @@ static int train(options *o)
 // ---------------------------------------------------------------------------
 // Using a model
 
-// Values of the network back to those of the data: y (n,size) changed.
-static void unscale(const net *v, float *y, size_t n)
-{
-    size_t size = ae_size(v->x);
-    for (size_t i = 0; i < n * size && v->scale == SCALE_255; i++)
-        y[i] *= 255.0f;
-    for (size_t i = 0; i < n * size && v->scale == SCALE_COLUMNS; i++) {
-        size_t j = i % size % (size_t)v->columns;
-        y[i] = y[i] * v->deviation[j] + v->mean[j];
-    }
-}
-
+// n samples of c,h,w (or codes) as a .csv or .npy.
 static int write_table(const char *path, const float *x, size_t n, int c, int h, int w)
 {
     const size_t size = (size_t)c * (size_t)h * (size_t)w;
-    size_t shape[4] = {n, (size_t)c, (size_t)h, (size_t)w};
-    int dims = h * w == 1 ? 2 : c == 1 ? 3 : 4;
-    ae_arena *arena = room(n * size * 20 + 65536);
+    size_t shape[4] = {n, (size_t)(c == 1 ? h : c), (size_t)(c == 1 ? w : h), (size_t)w};
+    ae_arena *arena = room(65536);
     if (arena == NULL)
         return 1;
-    if (dims == 3)
-        memmove(shape + 1, shape + 2, 2 * sizeof shape[0]);
     if (ends_with(path, ".csv") ? ae_csv_write(arena, path, x, n, size)
-                                : ae_npy_write(arena, path, x, shape, dims))
+        : ae_npy_write(arena, path, x, shape, h * w == 1 ? 2 : c == 1 ? 3 : 4))
         return fail("%s", arena->error);
     printf("%s: %zu samples of %zu values\n", path, n, size);
     return 0;
 }
 
-static int is_table(const char *path)
-{
-    return ends_with(path, ".csv") || ends_with(path, ".npy");
-}
-
-static int has_pictures(const net *v)
+static int has_pictures(const net *v, const options *o)     // to write, that is
 {
     int c, h, w;
     ae_shape(v->x, &c, &h, &w);
-    return (c == 1 || c == 3) && h > 1 && w > 1 && v->scale != SCALE_COLUMNS;
+    return (c == 1 || c == 3) && h > 1 && w > 1 && v->scale != SCALE_COLUMNS && !is_table(o->out);
 }
 
 static int write_picture(ae_arena *arena, const options *o, const char *name, ae_image image)
 {
     char path[LONGEST];
-    if (join(path, o->out, name))
+    if (result_path(path, o, name))
         return 1;
     return ae_png_write(arena, path, image) ? fail("%s", arena->error) : 0;
 }
@@ -1566,9 +1512,10 @@ static int write_picture(ae_arena *arena, const options *o, const char *name, ae
 // The file of picture i of the results: named as its original, all in one folder, or numbered.
 static int picture_name(char name[LONGEST], const data *d, size_t i)
 {
-    if (d == NULL || d->names == NULL)
-        return snprintf(name, LONGEST, "%05zu.png", i + 1) < 0;
-    const char *from = d->names[i], *slash = d->set.n == 1 ? strrchr(from, '/') : NULL;
+    char number[24];
+    snprintf(number, sizeof number, "%05zu", i + 1);
+    const char *from = d && d->names ? d->names[i] : number;
+    const char *slash = d && d->set.n == 1 ? strrchr(from, '/') : NULL;
     from = slash ? slash + 1 : from;                // a single picture is called by its path
     if (snprintf(name, LONGEST, "%s%s", from, ends_with(from, ".png") ? "" : ".png") >= LONGEST)
         return fail("the path %.200s... is too long", from);
@@ -1577,101 +1524,82 @@ static int picture_name(char name[LONGEST], const data *d, size_t i)
     return 0;
 }
 
-// Results y (n samples) as what they are: one PNG each, or a table when they are no pictures or too
-// many for a folder, or what -o names. y is changed.
+// Results y (n samples, changed) as what they are: one PNG each; or a table, in the units of the
+// data, when they are no pictures, or too many for a folder, or when -o names one.
 static int deliver(const net *v, const options *o, const data *d, float *y, size_t n,
                    const char *what)
 {
     char path[LONGEST], name[LONGEST];
-    const char *kind = ae_note_of(v->m, "kind");
+    const char *kind = ae_note_of(v->m, "data");
+    const size_t size = ae_size(v->x);
     int c, h, w, csv = d ? d->table : kind && strcmp(kind, "table") == 0;
     ae_shape(v->x, &c, &h, &w);
-    if (is_table(o->out) || !has_pictures(v) || n > SEPARATE) {
-        unscale(v, y, n);
-        if (is_table(o->out))
-            return write_table(o->out, y, n, c, h, w);
+    if (!has_pictures(v, o) || n > SEPARATE) {
+        for (size_t i = 0; i < n * size; i++) {
+            size_t j = v->columns ? i % size % (size_t)v->columns : 0;
+            y[i] = v->columns ? y[i] * v->deviation[j] + v->mean[j]
+                              : v->scale == SCALE_255 ? y[i] * 255.0f : y[i];
+        }
         snprintf(name, sizeof name, "%s.%s", what, csv ? "csv" : "npy");
-        return make_folder(o->out) || join(path, o->out, name) || write_table(path, y, n, c, h, w);
+        return result_path(path, o, name) || write_table(path, y, n, c, h, w);
     }
     ae_arena *arena = room((size_t)w * (size_t)h * 8 + ((size_t)4 << 20));
-    if (arena == NULL || make_folder(o->out))
-        return 1;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; arena && i < n; i++) {
         ae_arena_rewind(arena, 0);
         ae_image image = ae_image_new(arena, w, h, 0);
         if (image.rgb)
-            ae_image_draw(&image, 0, 0, y + i * ae_size(v->x), c, h, w, 1, 0, 1, AE_GRAY);
+            ae_image_draw(&image, 0, 0, y + i * size, c, h, w, 1, 0, 1, AE_GRAY);
         if (picture_name(name, d, i) || write_picture(arena, o, name, image))
             return 1;
     }
     printf("%s: %zu picture%s\n", o->out, n, n == 1 ? "" : "s");
-    return 0;
+    return arena == NULL;
 }
 
-// Rows of SHOWN samples at most, which stand in x one row after another; the last is an error map.
-static int write_rows(const net *v, const options *o, const float *x, int rows, int n,
-                      const char *name)
-{
-    int c, h, w;
-    ae_image_row row[4];
-    ae_shape(v->x, &c, &h, &w);
-    for (int i = 0; i < rows; i++) {
-        row[i].samples = x + (size_t)(i * n) * ae_size(v->x);
-        row[i].map = i + 1 == rows && c == 1 ? AE_HOT : AE_GRAY;
-        row[i].low = 0;
-        row[i].high = 1;
-    }
-    int zoom = h < 64 ? 96 / h : 1;
-    size_t pixels = (size_t)(w * zoom + 8) * (size_t)n * (size_t)(h * zoom + 8) * (size_t)rows;
-    ae_arena *arena = room(pixels * 8 + ((size_t)4 << 20));
-    if (arena == NULL || make_folder(o->out)
-        || write_picture(arena, o, name, ae_image_rows(arena, row, rows, n, c, h, w, zoom)))
-        return 1;
-    printf("%s/%s: %s\n", o->out, name,
-           rows == 4 ? "clean, noisy, denoised, what is left"
-                     : "from above: data, what the model makes of it, the difference");
-    return 0;
-}
-
-// Room for n samples of `size` values. NULL after an error.
-static float *values(size_t n, size_t size)
-{
-    return (float *)take(n * size * sizeof(float));
-}
-
-// Side by side: clean (or NULL), x, y and |y - clean|, of SHOWN samples at most, evenly spread.
+// Side by side, of SHOWN samples evenly spread: x, with `clean` above it unless that is NULL, y
+// below it, and then what y still lacks.
 static int show(const net *v, const options *o, const float *clean, const float *x, const float *y,
                 size_t n, const char *name)
 {
-    size_t size = ae_size(v->x), k = n < SHOWN ? n : (size_t)SHOWN, rows = clean ? 4 : 3;
-    float *all = values(rows * k, size), *to = all;
-    if (all == NULL)
+    const size_t size = ae_size(v->x), k = n < SHOWN ? n : (size_t)SHOWN;
+    const float *from[3] = {clean, x, y};
+    float *all = take_floats(4 * k, size), *to = all;
+    ae_image_row row[4];
+    int c, h, w, rows = 0;
+    ae_shape(v->x, &c, &h, &w);
+    const int zoom = h < 64 ? 96 / h : 1;
+    ae_arena *arena = room((size_t)(w * zoom + 8) * k * (size_t)(h * zoom + 8) * 32
+                           + ((size_t)4 << 20));
+    if (all == NULL || arena == NULL)
         return 1;
-    for (size_t r = 0; r < rows; r++)
+    for (int r = clean ? 0 : 1; r < 4; r++, rows++) {
+        row[rows].samples = to;
+        row[rows].map = r == 3 && c == 1 ? AE_HOT : AE_GRAY;
+        row[rows].low = 0;
+        row[rows].high = 1;
         for (size_t i = 0; i < k; i++, to += size) {
             size_t at = i * n / k * size;
-            const float *before = clean ? clean : x;
-            if (r + 1 == rows)
-                ae_abs_error(to, before + at, y + at, size);
+            if (r == 3)
+                ae_abs_error(to, (clean ? clean : x) + at, y + at, size);
             else
-                memcpy(to, (r + 1 == rows - 1 ? y : r == 0 ? before : x) + at, size * sizeof *to);
+                memcpy(to, from[r] + at, size * sizeof *to);
         }
-    return write_rows(v, o, all, (int)rows, (int)k, name);
+    }
+    if (write_picture(arena, o, name, ae_image_rows(arena, row, rows, (int)k, c, h, w, zoom)))
+        return 1;
+    printf("%s/%s: from above %sthe model's, the difference\n", o->out, name,
+           clean ? "clean data, with noise, " : "data, ");
+    return 0;
 }
 
-static double mean_square(const float *a, const float *b, size_t n)
+static void print_error(const net *v, const char *name, const float *a, const float *b, size_t n)
 {
     double sum = 0;
     for (size_t i = 0; i < n; i++)
         sum += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
-    return sum / (double)n;
-}
-
-static void print_error(const net *v, const char *name, double mse)
-{
-    printf("result %s_mse %.6g\n", name, mse);
-    if (v->scale != SCALE_COLUMNS && mse > 0)
-        printf("result %s_psnr %.2f\n", name, -10 * log10(mse));
+    printf("result %s_mse %.6g\n", name, sum / (double)n);
+    if (v->scale != SCALE_COLUMNS && sum > 0)
+        printf("result %s_psnr %.2f\n", name, -10 * log10(sum / (double)n));
 }
 
 // reconstruct and denoise: what the model makes of the data, or of the data with noise.
@@ -1681,29 +1609,26 @@ static int reconstruct(options *o)
     data d;
     if (open_model(&v, o, BATCH, AE_INFER) || load(&d, o, &v, NULL))
         return 1;
-    const size_t n = d.set.n, size = ae_size(v.x);
-    const int noisy = o->noise > 0.0f && strcmp(o->verb, "denoise") == 0;
-    float *x = values(n, size), *y = values(n, size), *clean = noisy ? values(n, size) : NULL;
-    if (!x || !y || (noisy && !clean))
+    const int denoise = o->verb[0] == 'd', noisy = denoise && o->noise > 0.0f;
+    const size_t n = d.set.n, all = n * ae_size(v.x);
+    float *x = take_floats(all, 1), *y = take_floats(all, 1), *clean = x;
+    if (!x || !y || (noisy && (clean = take_floats(all, 1)) == NULL))
         return 1;
-    ae_dataset_get(&d.set, x, NULL, 0, n);
-    if (clean) {
+    ae_dataset_get(&d.set, clean, NULL, 0, n);
+    if (noisy) {
         ae_random r = {0, 0, 1};
         r.seed = (uint64_t)o->seed;
-        memcpy(clean, x, n * size * sizeof *x);
         ae_gaussian_noise_forward(NULL, x, NULL, clean, o->noise, 0,
-                                  v.scale == SCALE_COLUMNS ? 0.0f : 1.0f, 0, r, n * size);
-        print_error(&v, "noisy", mean_square(clean, x, n * size));
+                                  v.scale == SCALE_COLUMNS ? 0.0f : 1.0f, 0, r, all);
+        print_error(&v, "noisy", clean, x, all);
     }
     if (ae_predict(v.m, v.y, y, x, n))
         return fail("%s", ae_error(v.m));
-    if (noisy || strcmp(o->verb, "denoise") != 0)
-        print_error(&v, noisy ? "denoised" : "reconstruction",
-                    mean_square(clean ? clean : x, y, n * size));
-    if (has_pictures(&v) && !is_table(o->out)
-        && show(&v, o, clean, x, y, n, "side_by_side.png"))
+    if (noisy || !denoise)
+        print_error(&v, denoise ? "denoised" : "reconstruction", clean, y, all);
+    if (has_pictures(&v, o) && show(&v, o, noisy ? clean : NULL, x, y, n, "side_by_side.png"))
         return 1;
-    return deliver(&v, o, &d, y, n, noisy || o->verb[0] == 'd' ? "denoised" : "reconstructed");
+    return deliver(&v, o, &d, y, n, denoise ? "denoised" : "reconstructed");
 }
 
 static int encode(options *o)
@@ -1714,16 +1639,13 @@ static int encode(options *o)
     int c, h, w;
     if (open_model(&v, o, BATCH, AE_INFER) || load(&d, o, &v, NULL))
         return 1;
-    float *codes = values(d.set.n, ae_size(v.code));
+    float *codes = take_floats(d.set.n, ae_size(v.code));
     if (codes == NULL)
         return 1;
     if (ae_predict_dataset(v.m, v.code, codes, &d.set))
         return fail("%s", ae_error(v.m));
     ae_shape(v.code, &c, &h, &w);
-    if (is_table(o->out))
-        return write_table(o->out, codes, d.set.n, c, h, w);
-    return make_folder(o->out) || join(path, o->out, "codes.csv")
-        || write_table(path, codes, d.set.n, c, h, w);
+    return result_path(path, o, "codes.csv") || write_table(path, codes, d.set.n, c, h, w);
 }
 
 static int decode_codes(options *o)
@@ -1735,13 +1657,12 @@ static int decode_codes(options *o)
         return 1;
     if (o->data == NULL || is_folder(o->data))
         return fail("decode takes codes, a file .csv or .npy, as out/codes.csv");
-    if (load_array(&d, o, o->data))
+    if (load_file(&d, o, &v, o->data))
         return 1;
-    const size_t size = ae_size(v.code);
-    if ((size_t)(d.set.c * d.set.h * d.set.w) != size)
-        return fail("%s: codes of %d values do not fit the model %s, whose codes have %zu", o->data,
-                    d.set.c * d.set.h * d.set.w, o->model, size);
-    float *codes = values(d.set.n, size), *y = values(d.set.n, ae_size(v.x));
+    if (sample_size(&d.set) != ae_size(v.code))
+        return fail("%s: codes of %zu values do not fit the model %s, whose codes have %zu",
+                    o->data, sample_size(&d.set), o->model, ae_size(v.code));
+    float *codes = take_floats(d.set.n, ae_size(v.code)), *y = take_floats(d.set.n, ae_size(v.x));
     if (!codes || !y)
         return 1;
     d.set.scale = 1.0f;                 // whole numbers of 0 ... 255 were read as bytes
@@ -1760,30 +1681,26 @@ static int sample(options *o)
         return fail("sample how many? `ae sample 64`");
     if (open_model(&v, o, BATCH, AE_INFER))
         return 1;
-    if (ae_note_of(v.m, "variational") == NULL)
+    if (!v.variational)
         return fail("%s is not variational, it cannot make up samples: train with a code like v20",
                     o->model);
-    float *y = values((size_t)n, ae_size(v.x));
+    float *y = take_floats((size_t)n, ae_size(v.x));
     if (y == NULL)
         return 1;
     if (ae_sample(v.m, v.code, v.y, y, (size_t)n, (uint64_t)o->seed))
         return fail("%s", ae_error(v.m));
-    ae_shape(v.x, &c, &h, &w);
-    if (has_pictures(&v) && !is_table(o->out)) {
+    if (has_pictures(&v, o)) {
+        ae_shape(v.x, &c, &h, &w);
         int shown = n < 100 ? n : 100, columns = (int)ceil(sqrt(shown)), zoom = h < 48 ? 64 / h : 1;
         size_t tile = (size_t)(w * zoom + 8) * (size_t)(h * zoom + 8);
         ae_arena *arena = room(tile * (size_t)(columns * columns) * 8 + ((size_t)4 << 20));
-        if (arena == NULL || make_folder(o->out)
-            || write_picture(arena, o, "samples.png",
-                             ae_image_grid(arena, y, shown, columns, c, h, w, zoom)))
+        if (arena == NULL || write_picture(arena, o, "samples.png", ae_image_grid(
+                                 arena, y, shown, columns, c, h, w, zoom)))
             return 1;
         printf("%s/samples.png: %d samples\n", o->out, shown);
     }
     return deliver(&v, o, NULL, y, (size_t)n, "samples");
 }
-
-// ---------------------------------------------------------------------------
-// Anomalies
 
 typedef struct scored {
     float score;
@@ -1797,7 +1714,7 @@ static int by_score(const void *a, const void *b)       // the worst first
                                 : (x->at > y->at) - (x->at < y->at);
 }
 
-static void print_sample(FILE *f, const data *d, const scored *s, double threshold)
+static void print_score(FILE *f, const data *d, const scored *s, double threshold)
 {
     char number[24];
     snprintf(number, sizeof number, "%zu", s->at + 1);
@@ -1805,19 +1722,16 @@ static void print_sample(FILE *f, const data *d, const scored *s, double thresho
             (double)s->score > threshold);
 }
 
-// All scores to -o (or out/scores.csv), in the order of the data.
+// All scores, in the order of the data.
 static int write_scores(const options *o, const data *d, const scored *s, double threshold)
 {
     char path[LONGEST];
-    if (ends_with(o->out, ".csv") ? join(path, "", o->out)
-                                  : make_folder(o->out) || join(path, o->out, "scores.csv"))
-        return 1;
-    FILE *f = fopen(path, "wb");
+    FILE *f = result_path(path, o, "scores.csv") ? NULL : fopen(path, "wb");
     if (f == NULL)
-        return fail("cannot write %s", path);
+        return fail("cannot write the scores to %s", o->out);
     fputs("sample,score,odd\n", f);
     for (size_t i = 0; i < d->set.n; i++)
-        print_sample(f, d, &s[i], threshold);
+        print_score(f, d, &s[i], threshold);
     int bad = ferror(f);
     if (fclose(f) || bad)
         return fail("cannot write %s", path);
@@ -1825,15 +1739,20 @@ static int write_scores(const options *o, const data *d, const scored *s, double
     return 0;
 }
 
-// The worst samples, what the model made of them, and where they differ.
-static int show_worst(net *v, const options *o, const data *d, const scored *s)
+// The worst samples: a list, and pictures of what the model made of them.
+static int show_worst(net *v, const options *o, const data *d, const scored *s, double threshold)
 {
     const size_t k = d->set.n < SHOWN ? d->set.n : (size_t)SHOWN, size = ae_size(v->x);
-    float *x = values(k, size), *y = values(k, size);
+    float *x = take_floats(k, size), *y = take_floats(k, size);
     if (!x || !y)
         return 1;
-    for (size_t i = 0; i < k; i++)
+    puts("the highest scores:");
+    for (size_t i = 0; i < k; i++) {
+        print_score(stdout, d, &s[i], threshold);
         ae_dataset_get(&d->set, x + i * size, NULL, s[i].at, 1);
+    }
+    if (!has_pictures(v, o))
+        return 0;
     if (ae_predict(v->m, v->y, y, x, k))
         return fail("%s", ae_error(v->m));
     return show(v, o, NULL, x, y, k, "anomalies.png");
@@ -1843,53 +1762,46 @@ static int anomaly(options *o)
 {
     net v;
     data d;
+    double area, threshold = (double)o->threshold;
     if (open_model(&v, o, BATCH, AE_INFER) || load(&d, o, &v, NULL))
         return 1;
     const size_t n = d.set.n;
     const char *normal = o->normal ? o->normal : d.set.labels ? ae_note_of(v.m, "normal") : NULL;
-    double threshold = (double)(o->threshold < 0 ? note_number(&v, "threshold", -1) : o->threshold);
-    int32_t label = normal ? label_of(&d, normal) : 0;
+    const int32_t label = normal ? label_of(&d, normal) : 0;
+    threshold = threshold < 0 ? (double)note_number(&v, "threshold", -1) : threshold;
     if (label < 0)
         return 1;
     if (threshold < 0)
         return fail("%s has no threshold, its training was cut off: finish it with --resume, or "
                     "give --threshold", o->model);
-    if (normal && !d.set.labels)
-        return fail("--normal needs classes: a folder for each, or --labels");
-    float *e = values(n, 1);
     scored *s = (scored *)take(n * sizeof(scored));
+    float *e = take_floats(n, 1);
+    uint8_t *odd = (uint8_t *)take(n);
     ae_arena *arena = room(n * 16 + 4096);
-    uint8_t *is_odd = (uint8_t *)take(n);
-    if (!e || !s || !arena || !is_odd || errors(&v, &d.set, e))
+    size_t count = 0;
+    if (!e || !s || !odd || !arena || errors(&v, &d.set, e))
         return 1;
-    size_t odd = 0;
     for (size_t i = 0; i < n; i++) {
         s[i].score = e[i];
         s[i].at = i;
-        is_odd[i] = normal && d.set.labels[i] != label;
-        odd += (double)e[i] > threshold;
+        odd[i] = normal && d.set.labels[i] != label;
+        count += (double)e[i] > threshold;
     }
     if (write_scores(o, &d, s, threshold))
         return 1;
     qsort(s, n, sizeof s[0], by_score);
-    if (has_pictures(&v) && !is_table(o->out) && show_worst(&v, o, &d, s))
+    if (show_worst(&v, o, &d, s, threshold))
         return 1;
-    puts("the highest scores:");
-    for (size_t i = 0; i < n && i < SHOWN; i++)
-        print_sample(stdout, &d, &s[i], threshold);
-    printf("result threshold %.6g\nresult odd %zu of %zu\n", threshold, odd, n);
-    double area;
-    if (normal && ae_auroc(&area, arena, e, is_odd, n) == AE_SUCCESS)   // there are both kinds
+    printf("result threshold %.6g\nresult odd %zu of %zu\n", threshold, count, n);
+    if (normal && ae_auroc(&area, arena, e, odd, n) == AE_SUCCESS)      // there are both kinds
         printf("result auroc %.4f\n", area);
     return 0;
 }
 
-// ---------------------------------------------------------------------------
-
 static int info(options *o)
 {
     static const char *const keys[] = {
-        "layers", "input", "code", "output", "kind", "scale", "normal", "epochs", "planned",
+        "layers", "input", "code", "output", "data", "scale", "normal", "epochs", "planned",
         "batch", "lr", "validation", "threshold", "quantile"
     };
     net v;
@@ -1924,7 +1836,9 @@ int main(int argc, char **argv)
         {"encode", encode}, {"decode", decode_codes}, {"anomaly", anomaly}, {"sample", sample},
         {"info", info}
     };
+    const size_t count = sizeof verbs / sizeof verbs[0];
     options o;
+    size_t i = 0;
     memset(&o, 0, sizeof o);
     o.model = "model.safetensors";
     o.out = "out";
@@ -1939,7 +1853,6 @@ int main(int argc, char **argv)
     int status = parse(&o, argc, argv);
     if (status)
         return status == 1;
-    size_t i = 0, count = sizeof verbs / sizeof verbs[0];
     while (i < count && strcmp(verbs[i].name, o.verb) != 0)
         i++;
     status = i < count ? verbs[i].run(&o)

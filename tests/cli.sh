@@ -54,9 +54,10 @@ for verb in train reconstruct denoise encode decode anomaly sample info; do has 
 bad 'train DATA' && bad "no command 'trian'" trian "$data"
 bad 'no option --epoch:' train "$data" --epoch 3
 bad 'value is missing after --epochs' train "$data" --epochs
-bad 'usable number: 3x' train "$data" --epochs 3x
-bad 'must be above 0' train "$data" --lr nan
-bad 'share' train "$data" --validation 1
+bad "a whole number from 1 to .*, not '3x'" train "$data" --epochs 3x
+bad "a number from .*, not 'nan'" train "$data" --lr nan
+bad "from 0 to 0.99, not '1'" train "$data" --validation 1
+bad "not '0'" train "$data" --batch 0
 bad 'size is a width' train "$data" --size 4
 bad 'one argument too many' train "$data" more
 bad 'needs data' train
