@@ -972,7 +972,7 @@ typedef struct reader {         // of the line
     int layers, decoded;        // decoded: a word for the decoder was there
     int active;                 // an activation was named for the last layer
     int unit;                   // data lie in 0 ... 1
-    int doubt;                  // a first number that is not the input's size
+    int sized, doubt;           // a first number was there; it is not the input's size
     int loss;                   // a word's number; 0: not said
     float sparse, beta;
 } reader;
@@ -1026,7 +1026,8 @@ static int read_dense(reader *r)
     int units = 0, used = 0;
     if (sscanf(r->word, "%9d%n", &units, &used) != 1 || units < 1)
         return bad_word(r, "a layer has at least 1 unit");
-    if (r->index == 1 && r->word[used] == 0) {
+    if (r->layers == 0 && !r->sized && r->word[used] == 0) {
+        r->sized = 1;
         if ((size_t)units == ae_size(r->x))
             return 0;                           // the input itself
         r->doubt = units;
@@ -1510,10 +1511,10 @@ static int write_picture(ae_arena *arena, const options *o, const char *name, ae
 }
 
 // The file of picture i of the results: named as its original, all in one folder, or numbered.
-static int picture_name(char name[LONGEST], const data *d, size_t i)
+static int picture_name(char name[LONGEST], const data *d, size_t i, const char *what)
 {
-    char number[24];
-    snprintf(number, sizeof number, "%05zu", i + 1);
+    char number[64];
+    snprintf(number, sizeof number, "%s_%05zu", what, i + 1);
     const char *from = d && d->names ? d->names[i] : number;
     const char *slash = d && d->set.n == 1 ? strrchr(from, '/') : NULL;
     from = slash ? slash + 1 : from;                // a single picture is called by its path
@@ -1549,7 +1550,7 @@ static int deliver(const net *v, const options *o, const data *d, float *y, size
         ae_image image = ae_image_new(arena, w, h, 0);
         if (image.rgb)
             ae_image_draw(&image, 0, 0, y + i * size, c, h, w, 1, 0, 1, AE_GRAY);
-        if (picture_name(name, d, i) || write_picture(arena, o, name, image))
+        if (picture_name(name, d, i, what) || write_picture(arena, o, name, image))
             return 1;
     }
     printf("%s: %zu picture%s\n", o->out, n, n == 1 ? "" : "s");
@@ -1587,8 +1588,8 @@ static int show(const net *v, const options *o, const float *clean, const float 
     }
     if (write_picture(arena, o, name, ae_image_rows(arena, row, rows, (int)k, c, h, w, zoom)))
         return 1;
-    printf("%s/%s: from above %sthe model's, the difference\n", o->out, name,
-           clean ? "clean data, with noise, " : "data, ");
+    printf("%s/%s: %s, below it what the model makes of it, then the difference\n", o->out, name,
+           clean ? "data, with noise" : "data");
     return 0;
 }
 
@@ -1699,7 +1700,7 @@ static int sample(options *o)
             return 1;
         printf("%s/samples.png: %d samples\n", o->out, shown);
     }
-    return deliver(&v, o, NULL, y, (size_t)n, "samples");
+    return deliver(&v, o, NULL, y, (size_t)n, "sample");
 }
 
 typedef struct scored {

@@ -97,6 +97,10 @@ for words in 784-32 '784-64r-16 mirror sigmoid bce' '64l-16e tied mse' 'noise0.3
     good layers info -m l.safetensors
 done
 
+good layers train "$data" -m l.safetensors --layers 'noise0.1 784-32' --epochs 1
+good layers info -m l.safetensors
+has '^result parameters 50992$'
+
 # --- training, resumed to the same bits
 set -- --layers 'dropout0.1-64r-16' --patience 0 --validation 0.2
 good train train "$data" -m whole.safetensors --epochs 4 "$@"
@@ -140,7 +144,7 @@ check "500 codes" $?
 bad 'codes of 784 values' decode c.npy -m whole.safetensors
 bad 'takes codes' decode "$data" -m whole.safetensors
 good reconstruct reconstruct "$data" -m whole.safetensors
-has '^result reconstruction_mse 0\.0' && exists out/side_by_side.png && exists out/00500.png
+has '^result reconstruction_mse 0\.0' && exists out/side_by_side.png && exists out/reconstructed_00500.png
 
 # --- denoising
 good train train "$data" -m d.safetensors --layers 'noise0.5-128r-32' --epochs 15 --batch 32
@@ -151,7 +155,7 @@ good denoise denoise "$data" -m d.safetensors -o d.npy
 # --- samples
 good train train "$data" -m v.safetensors --layers '128r-v6' --epochs 3
 good sample sample 12 -m v.safetensors -o new
-exists new/samples.png && exists new/00012.png
+exists new/samples.png && exists new/sample_00012.png
 good sample sample 12 -m v.safetensors -o x.npy && good sample sample 12 -m v.safetensors -o y.npy
 same x.npy y.npy
 bad 'not variational' sample 3 -m whole.safetensors
