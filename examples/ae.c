@@ -20,9 +20,6 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 #ifdef USE_PNG
 #include <png.h>
 #endif
@@ -70,7 +67,7 @@ static const char *const help[] = {
 "  -o PATH           results: a folder (out), or a file .npy or .csv\n"
 "  --labels WHAT     classes: `first`, the first column of a .csv, or an IDX file\n"
 "  --normal CLASS    train: learn this class only; anomaly: all others are odd (AUROC)\n"
-"  --threads N       all cores when compiled with OpenMP; never changes a result\n"
+"  --threads N       cores to use when compiled with OpenMP (1); never changes a result\n"
 " of train\n"
 "  --layers TEXT     the network, see LAYERS; without it one is chosen for the data\n"
 "  --epochs N        passes over the data (as many as see 200,000 samples, at least 10)\n"
@@ -513,6 +510,13 @@ static int note(net *v, const char *key, const char *format, ...)
     vsnprintf(text, sizeof text, format, list);
     va_end(list);
     return ae_note(v->m, key, text) ? fail("%s", ae_error(v->m)) : 0;
+}
+
+static int note_float(net *v, const char *key, float f)     // in as many digits as it needs
+{
+    char text[32];
+    snprintf(text, sizeof text, "%.6g", (double)f);
+    return note(v, key, strtof(text, NULL) == f ? "%.6g" : "%.9g", (double)f);
 }
 
 static float note_number(const net *v, const char *key, float otherwise)
@@ -1350,8 +1354,7 @@ static int choose_threshold(net *v, const options *o, const ae_dataset *d, const
     for (size_t i = 0; i < d->n; i++)
         mean += (double)e[i] / (double)d->n;
     printf("result %s_mse %.6g\nresult threshold %.6g\n", name, mean, (double)threshold);
-    return note(v, "threshold", "%.9g", (double)threshold)
-        || note(v, "quantile", "%.9g", (double)o->quantile);
+    return note_float(v, "threshold", threshold) || note_float(v, "quantile", o->quantile);
 }
 
 static int fit(net *v, options *o, const ae_dataset *d, int before)
@@ -1468,8 +1471,8 @@ static int train(options *o)
     }
     if (note(&v, "planned", "%d", o->epochs) || note(&v, "batch", "%d", o->batch)
         || note(&v, "patience", "%d", o->patience) || note(&v, "epochs", "%9d", before)
-        || note(&v, "lr", "%.9g", (double)o->lr) || note(&v, "threshold", "none")
-        || note(&v, "validation", "%.9g", (double)o->validation)
+        || note_float(&v, "lr", o->lr) || note(&v, "threshold", "none")
+        || note_float(&v, "validation", o->validation)
         || note(&v, "data", d.table ? "table" : d.names ? "pictures" : "array"))
         return 1;
     printf("%zu samples of %dx%dx%d, layers \"%s\", code of %zu, batch %d\n", d.set.n, d.set.c,
@@ -1807,7 +1810,6 @@ static int info(options *o)
     };
     net v;
     int c, h, w;
-    size_t count = 0;
     o->model = o->data ? o->data : o->model;
     if (open_model(&v, o, 1, AE_INFER))
         return 1;
@@ -1817,16 +1819,12 @@ static int info(options *o)
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
         if (ae_note_of(v.m, keys[i]))
             printf("%-11s %s\n", keys[i], ae_note_of(v.m, keys[i]));
-    for (int i = 0; ae_param_at(v.m, i); i++) {
-        const ae_param *p = ae_param_at(v.m, i);
-        int shape[4], dims = ae_param_shape(p, shape);
-        printf("%-24s", ae_param_name(p));
-        for (int k = 0; k < dims; k++)
-            printf("%s%d", k ? "x" : " ", shape[k]);
-        putchar('\n');
-        count += ae_param_size(p);
-    }
-    printf("result parameters %zu\n", count);
+    size_t length = ae_summary(v.m, 1, AE_INFER, NULL, 0);
+    char *table = (char *)take(length + 1);
+    if (table == NULL)
+        return 1;
+    ae_summary(v.m, 1, AE_INFER, table, length + 1);
+    printf("\n%s", table);
     return 0;
 }
 
@@ -1848,9 +1846,6 @@ int main(int argc, char **argv)
     o.patience = -1;
     o.lr = o.validation = o.threshold = o.noise = -1.0f;
     o.quantile = 0.99f;
-#ifdef _OPENMP
-    o.threads = omp_get_max_threads();
-#endif
     int status = parse(&o, argc, argv);
     if (status)
         return status == 1;

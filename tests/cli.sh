@@ -99,7 +99,7 @@ done
 
 good layers train "$data" -m l.safetensors --layers 'noise0.1 784-32' --epochs 1
 good layers info -m l.safetensors
-has '^result parameters 50992$'
+has '^all +50,992 '
 
 # --- training, resumed to the same bits
 set -- --layers 'dropout0.1-64r-16' --patience 0 --validation 0.2
@@ -163,7 +163,7 @@ bad 'sample how many' sample -m v.safetensors
 
 # --- info
 good info info whole.safetensors
-has 'dropout0.1-64r-16' && has '784' && has '^result parameters 103328$'
+has 'dropout0.1-64r-16' && has '784' && has '^all +103,328 '
 
 # --- pictures: four formats of one, sizes, classes
 mkdir pics one
