@@ -15,6 +15,13 @@ TESTS    := $(wildcard tests/test_*.c)
 OPENMP := $(shell mkdir -p build && echo 'int main(void) { return 0; }' >build/probe.c && \
             $(CC) -fopenmp build/probe.c -o build/probe 2>build/probe.log && echo -fopenmp)
 
+# libpng and libjpeg where they are installed: the pictures that build/ae reads.
+HASH := \#
+probe = $(shell printf '%s\n' '$(HASH)include <stdio.h>' '$(HASH)include <$(1)>' \
+            'int main(void) { return 0; }' >build/probe.c; $(CC) build/probe.c -o build/probe \
+            $(2) 2>build/probe.log && echo $(3) $(2))
+PICTURES = $(call probe,png.h,-lpng,-DUSE_PNG) $(call probe,jpeglib.h,-ljpeg,-DUSE_JPEG)
+
 .PHONY: run test check examples bench mnist help sanitize fuzz lint mutants clean
 
 run: build/01_deep ## train the deep autoencoder on data/, pictures to out/
@@ -70,6 +77,9 @@ build/fuzz_%: tests/fuzz_%.c ae.h
 
 build/%: examples/%.c ae.h
 	$(CC) $(CFLAGS) $(OPENMP) -I. $< -o $@ -lm
+
+build/ae: examples/ae.c ae.h
+	$(CC) $(CFLAGS) $(OPENMP) -I. $< -o $@ $(PICTURES) -lm
 
 build/tests:
 	@mkdir -p $@

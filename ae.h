@@ -929,8 +929,9 @@ typedef enum ae_mirror_kind {
 /* The decoder that mirrors the chain of operations from x to code: layers in reverse order, each
    back to the shape the encoder had there (output padding is solved for every size), with the
    encoder's activations and normalisations between them. Its last layer has none: put a sigmoid
-   behind it. Poolings become nearest upsampling; noise and dropout are left out. Mistakes: add,
-   concat, transposed convolution, pad, unpool in the chain; code does not come from x. */
+   behind it. Poolings become nearest upsampling; noise, dropout, top_k, vq and gaussian_sample
+   (whose chain goes on at mu) are left out. Mistakes: add, concat, transposed convolution, pad,
+   unpool in the chain; code does not come from x. */
 AE_API ae_tensor *ae_mirror(ae_tensor *code, const ae_tensor *x, ae_mirror_kind kind);
 
 #ifndef AE_NO_TRAIN
@@ -9286,7 +9287,8 @@ AE_API ae_tensor *ae_mirror(ae_tensor *code, const ae_tensor *x, ae_mirror_kind 
     if (kind != AE_MIRROR_TRANSPOSE && kind != AE_MIRROR_UPSAMPLE)
         return ae__mistake(code->model, AE_E_ARG, "ae_mirror: there is no kind %d", (int)kind);
     for (const ae_tensor *t = code; t != x; t = t->in[0]) {
-        int noise = t->op->forward == ae__noise_forward;
+        int noise = t->op->forward == ae__noise_forward || t->op == &ae__op_gaussian_sample
+                 || t->op == &ae__op_vq || t->op == &ae__op_top_k;
         int norm = t->op == &ae__op_batch_norm || t->op == &ae__op_layer_norm
                 || t->op == &ae__op_group_norm;
         if (t->in[0] == NULL)
@@ -9296,7 +9298,7 @@ AE_API ae_tensor *ae_mirror(ae_tensor *code, const ae_tensor *x, ae_mirror_kind 
               || t->op->forward == ae__activation_forward))
             return ae__mistake(code->model, AE_E_ARG, "ae_mirror: %s has no mirror image; a chain "
                                "of linear, conv2d, pooling, upsampling, reshape, normalisation, "
-                               "activation and noise has", t->name);
+                               "activation, noise and codes has", t->name);
     }
     // What stood between a layer and the one before it follows the layer's mirror image: when
     // flattening is undone, so that channels are channels, and before the poolings grow again.

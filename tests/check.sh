@@ -256,6 +256,21 @@ suite_locale() {        # a locale that writes 0,5 for 0.5
     LC_ALL=$name run_tests test-locale "$out/test-gcc"
 }
 
+cli() {                 # cli LIBRARIES...: the command-line program, with those for pictures or none
+    local name=cli-${*:-plain} flags=() library
+    need gcc
+    for library in "$@"; do
+        case $library in
+        png)  can_link 'png.h' gcc -lpng || lacks "no libpng (libpng-dev)"; flags+=(-DUSE_PNG) ;;
+        jpeg) can_link 'stdio.h jpeglib.h' gcc -ljpeg || lacks "no libjpeg (libjpeg-dev)"
+              flags+=(-DUSE_JPEG) ;;
+        esac
+    done
+    name=${name// /-}
+    gcc -std=c99 -O2 $WARN_C "${flags[@]}" -I. examples/ae.c -o "$out/$name" "${@/#/-l}" -lm
+    sandbox "$name" sh tests/cli.sh "$out/$name" "$out/$name.dir/work"
+}
+
 # ---------------------------------------------------------------------------
 # Files between programs and processors
 
@@ -475,6 +490,8 @@ step macros macros
 for file in examples/*.c; do
     [ -e "$file" ] && step "example-$(basename "$file" .c)" compile_example "$file"
 done
+step cli cli
+step cli-png-jpeg cli png jpeg
 step benches benches
 step header-program header_program
 step readme-program readme_programs

@@ -1317,6 +1317,22 @@ TEST(image_model_mirror_layers)
     check_mirror(z, x, 6, AE_MIRROR_TRANSPOSE, m,
                  "conv_transpose2d silu upsample2d conv_transpose2d");
 
+    // codes: of a variational encoder along mu, of a quantised one, of the k largest
+    m = ae_model_new(net_arena(ROOM), 1);
+    x = ae_input(m, 2, 3, 4);
+    h = ae_tanh(ae_linear(x, 7));
+    z = ae_linear(h, 3);
+    z = ae_gaussian_sample(z, ae_linear(h, 3));
+    check_mirror(z, x, 6, AE_MIRROR_TRANSPOSE, m, "linear reshape tanh linear reshape");
+    m = ae_model_new(net_arena(ROOM), 1);
+    x = ae_input(m, 2, 6, 5);
+    z = ae_vq(ae_conv2d(ae_relu(ae_conv2d(x, 4, 3, 1, 1)), 3, 3, 2, 1), NULL);
+    check_mirror(z, x, 5, AE_MIRROR_UPSAMPLE, m, "upsample2d conv2d relu conv2d");
+    m = ae_model_new(net_arena(ROOM), 1);
+    x = ae_input(m, 2, 6, 5);
+    z = ae_top_k(ae_linear(ae_relu(ae_linear(x, 9)), 8), 2);
+    check_mirror(z, x, 5, AE_MIRROR_TRANSPOSE, m, "linear reshape relu linear reshape");
+
     // no change of size: no upsampling
     m = ae_model_new(net_arena(ROOM), 1);
     x = ae_input(m, 2, 6, 5);
