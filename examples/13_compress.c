@@ -8,11 +8,13 @@
    (Townsend et al. 2019, "Practical lossless compression with latent variables using bits back
    coding"), which comes close to the bound it was trained by.
 
-   cc -O2 -o 13_compress examples/13_compress.c -lm && ./13_compress --epochs 60 --batch 32
-   Ends with "result bits_per_image 77", "result psnr 16.5" and the files: digits_0.5.aec and its
-   kin of other steps, compress_rows.png (test digits over what comes back at three rates). The
-   files hold codes only: network and histograms belong to the decoder, as a format's tables do.
-   Floats must come out alike on both sides: one program, one machine, one picture at a time.     */
+   cc -O2 -o 13_compress examples/13_compress.c -lm && ./13_compress
+   Prints a table of rates and ends with "result bits_per_image 96.7" and "result psnr 16.68" (with
+   the full MNIST 97.8 and 22.00 dB; --bits-back: "result bits_per_pixel 0.191"). Files:
+   digits_0.5.aec and its kin of other steps, compress_rows.png (test digits, and what comes back
+   from 97, 66 and 40 bits). A file holds codes alone: network and histograms belong to the reader, as the tables of
+   any format do. Floats must come out alike on both sides, to the bit: so it is one program on one
+   machine that writes and reads, one picture at a time.                                        */
 #define _POSIX_C_SOURCE 200809L
 #define AE_IMPLEMENTATION
 #include "../ae.h"
@@ -516,7 +518,7 @@ static int bits_back(const vae *v, ans *a, const options *o, const uint8_t *bits
     if (a->broken)
         return fail("the pictures take more than 4 bits a pixel: train longer", "");
     *initial = 32.0 * (double)(SUPPLY - a->least);
-    *net = 32.0 * ((double)a->n - SUPPLY) + log2((double)a->x) - 31;
+    *net = 32.0 * ((double)a->n - (double)SUPPLY) + log2((double)a->x) - 31;
     if (store(path, a, n) || load(path, a, n))
         return 1;
     for (size_t i = n; i-- > 0;) {
@@ -535,7 +537,7 @@ static int bits_back(const vae *v, ans *a, const options *o, const uint8_t *bits
 static int lossless(ae_arena *arena, const options *o, const ae_dataset *digits,
                     const ae_dataset *test)
 {
-    const double nats = PIXELS * log(2.0);
+    const double nats = (double)PIXELS * log(2.0);
     ae_dataset d[2] = {*digits, *test};
     uint8_t *bits[2];
     vae v = {0};
@@ -553,7 +555,7 @@ static int lossless(ae_arena *arena, const options *o, const ae_dataset *digits,
     }
     report r = {0, bits[0], digits, (uint64_t)o->seed};
     for (int j = 0; j < 2 * BINS; j++)
-        quantile[j] = normal_quantile(j / (2.0 * BINS));
+        quantile[j] = normal_quantile((double)j / (2 * BINS));
     v.m = ae_model_new(arena, (uint64_t)o->seed);
     ae_set_threads(v.m, o->threads);
     v.x = ae_input(v.m, 1, 28, 28);
@@ -591,7 +593,8 @@ int main(int argc, char **argv)
     ae_dataset digits, test;
     if (ae_mnist_load(&digits, arena, o.data) || ae_mnist_load_test(&test, arena, o.data))
         return fail(arena ? arena->error : "there are no 512 MB of memory", "");
-    if (digits.c * digits.h * digits.w != PIXELS || test.n < SHOWN)
+    if (digits.c * digits.h * digits.w != PIXELS || test.c * test.h * test.w != PIXELS
+        || test.n < SHOWN)
         return fail("digits of 28 x 28 pixels are needed, and ten to test", "");
     int bad = o.bits_back ? lossless(arena, &o, &digits, &test) : lossy(arena, &o, &digits, &test);
     ae_arena_free(arena);
