@@ -12,9 +12,9 @@
    Prints a table of rates and ends with "result bits_per_image 96.7" and "result psnr 16.68" (with
    the full MNIST 97.8 and 22.00 dB; --bits-back: "result bits_per_pixel 0.191"). Files:
    digits_0.5.aec and its kin of other steps, compress_rows.png (test digits, and what comes back
-   from 97, 66 and 40 bits). A file holds codes alone: network and histograms belong to the reader, as the tables of
-   any format do. Floats must come out alike on both sides, to the bit: so it is one program on one
-   machine that writes and reads, one picture at a time.                                        */
+   from 97, 66 and 40 bits). A file holds codes alone: network and histograms belong to the reader,
+   as the tables of any format do. Floats must come out alike on both sides, to the bit: so it is
+   one program on one machine that writes and reads, one picture at a time.                     */
 #define _POSIX_C_SOURCE 200809L
 #define AE_IMPLEMENTATION
 #include "../ae.h"
