@@ -2155,6 +2155,17 @@ struct ae_kernels {
     void (*max_pool)(float *y, int32_t *index, const float *x, int h, int w, int W);
     void (*sum_pool)(float *y, const float *x, float a, int h, int w, int W);
     void (*twice)(float *y, const float *x, float a, int h, int w);
+    /* For normalisation.  moments: sum[0] += the sum of v = g - shift, sum[1] += that of
+       v (x - mean).  affine: y = (x - mean) a + b, + g scale unless g is NULL; y may be x or g.
+       The column_... do it for n columns that are each a channel; of rows ld apart. */
+    void (*moments)(double sum[2], const float *g, float shift, const float *x, float mean,
+                    size_t n);
+    void (*affine)(float *y, const float *x, float mean, float a, float b, const float *g,
+                   float scale, size_t n);
+    void (*column_moments)(double (*sums)[2], const float *g, const float *shift, const float *x,
+                           const float *mean, size_t ld, size_t rows, size_t n);
+    void (*column_affine)(float *y, const float *x, const float *mean, const float *a,
+                          const float *b, const float *g, const float *scale, size_t n);
 #ifndef AE_NO_TRAIN
     void (*mul)(float *y, const float *a, const float *b, size_t n);
     void (*act_grad)(float *dx, const float *dy, const float *x, const float *y, int act, float a,
@@ -4081,11 +4092,79 @@ static void AE__K(clamp)(float *x, float limit, size_t n)
 }
 #endif
 
+// Lanes sum a few terms in float: a mean is taken twice, a variance must not drown in rounding.
+// These sums are added in double.
+#define AE__FEW_TERMS 32
+static void AE__K(moments)(double sum[2], const float *g, float shift, const float *x, float mean,
+                           size_t n)
+{
+    const AE__V s = AE__SET1(shift), m = AE__SET1(mean);
+    for (size_t i = 0; i < n;) {
+        AE__V part = AE__SET1(0.0f), product = AE__SET1(0.0f);
+        for (int terms = 0; terms < AE__FEW_TERMS && i < n; terms++, i += AE__VN) {
+            const AE__V v = AE__K(keep)(AE__SUB(AE__K(load)(g + i, n - i), s), n - i);
+            part = AE__ADD(part, v);
+            product = AE__FMA(v, AE__SUB(AE__K(load)(x + i, n - i), m), product);
+        }
+        sum[0] += AE__K(sum_lanes)(part);
+        sum[1] += AE__K(sum_lanes)(product);
+    }
+}
+
+static void AE__K(column_moments)(double (*sums)[2], const float *g, const float *shift,
+                                  const float *x, const float *mean, size_t ld, size_t rows,
+                                  size_t n)
+{
+    for (size_t j = 0; j < n; j += AE__VN) {
+        const size_t k = n - j < AE__VN ? n - j : AE__VN;
+        const AE__V s = AE__K(load)(shift + j, k), m = AE__K(load)(mean + j, k);
+        for (size_t r = 0; r < rows;) {
+            float lane[2][AE__VN];
+            AE__V part = AE__SET1(0.0f), product = AE__SET1(0.0f);
+            for (int terms = 0; terms < AE__FEW_TERMS && r < rows; terms++, r++) {
+                const AE__V v = AE__SUB(AE__K(load)(g + r * ld + j, k), s);
+                part = AE__ADD(part, v);
+                product = AE__FMA(v, AE__SUB(AE__K(load)(x + r * ld + j, k), m), product);
+            }
+            AE__STOREU(lane[0], part);
+            AE__STOREU(lane[1], product);
+            for (size_t i = 0; i < k; i++) {
+                sums[j + i][0] += (double)lane[0][i];
+                sums[j + i][1] += (double)lane[1][i];
+            }
+        }
+    }
+}
+
+static void AE__K(affine)(float *y, const float *x, float mean, float a, float b, const float *g,
+                          float scale, size_t n)
+{
+    const AE__V m = AE__SET1(mean), slope = AE__SET1(a), shift = AE__SET1(b);
+    for (size_t i = 0; i < n; i += AE__VN) {
+        AE__V v = AE__FMA(AE__SUB(AE__K(load)(x + i, n - i), m), slope, shift);
+        if (g) v = AE__FMA(AE__K(load)(g + i, n - i), AE__SET1(scale), v);
+        AE__K(store)(y + i, v, n - i);
+    }
+}
+
+static void AE__K(column_affine)(float *y, const float *x, const float *mean, const float *a,
+                                 const float *b, const float *g, const float *scale, size_t n)
+{
+    for (size_t i = 0; i < n; i += AE__VN) {
+        const size_t k = n - i;
+        AE__V v = AE__SUB(AE__K(load)(x + i, k), AE__K(load)(mean + i, k));
+        v = AE__FMA(v, AE__K(load)(a + i, k), AE__K(load)(b + i, k));
+        if (g) v = AE__FMA(AE__K(load)(g + i, k), AE__K(load)(scale + i, k), v);
+        AE__K(store)(y + i, v, k);
+    }
+}
+
 static const ae_kernels AE__K(table) = {
     AE__NAME, AE__ISA, AE__MR, AE__NR, AE__K(gemm), AE__K(expand), AE__K(small),
     AE__K(act), AE__K(softmax), AE__K(add), AE__K(axpy), AE__K(scale), AE__K(dot),
     AE__K(column_sum), AE__K(lines), AE__K(conv), AE__K(random), AE__K(noise), AE__K(max_pool),
-    AE__K(sum_pool), AE__K(twice),
+    AE__K(sum_pool), AE__K(twice), AE__K(moments), AE__K(affine), AE__K(column_moments),
+    AE__K(column_affine),
 #ifndef AE_NO_TRAIN
     AE__K(mul), AE__K(act_grad), AE__K(loss), AE__K(loss_grad), AE__K(update), AE__K(clamp),
     AE__K(conv_weights), AE__K(plane_sum)
@@ -4101,6 +4180,7 @@ static const ae_kernels AE__K(table) = {
 #undef AE__EVEN
 #undef AE__EVEN64
 #undef AE__EVERY2
+#undef AE__FEW_TERMS
 #undef AE__FIRST
 #undef AE__FLOAT
 #undef AE__FMA
@@ -5737,6 +5817,7 @@ AE_API void ae_pad2d_backward(const ae_exec *e, float *dx, const float *dy, int 
 #define AE__TOGETHER 32
 
 typedef struct ae__norms {      // the arguments of the functions below
+    const ae_kernels *kernels;
     size_t B, C, P, groups;
     float *y, *mean, *rstd, *run_mean, *run_var;
     float *dx, *dgamma, *dbeta;
@@ -5760,82 +5841,39 @@ static ae__norms ae__norms_of(const float *x, const float *gamma, size_t B, size
 
 static void ae__norms_run(const ae_exec *e, const ae__norms *t, ae__unit_job *unit)
 {
-    ae__each(e, (t->C + t->each - 1) / t->each, t->each * t->B * t->P, unit, t);
+    ae__norms own = *t;
+    own.kernels = ae__kernels_of(e);
+    ae__each(e, (t->C + t->each - 1) / t->each, t->each * t->B * t->P, unit, &own);
 }
 
-/* The loops over a row are 16 long and write what they computed at their end, so that any compiler
-   can use vectors. */
-
-// sum[0] += the sum of v, sum[1] += that of v (x - mean), where v = g - shift. What is summed in
-// float is short; such sums are added in double.
-AE__INLINE void ae__row_sums(double sum[2], const float *g, float shift, const float *x,
-                             float mean, size_t n)
-{
-    size_t i = 0;
-    while (n - i >= 16) {
-        float lane[16] = {0}, product[16] = {0};
-        for (size_t end = i + ae__min(AE__SUM_BLOCK, (n - i) / 16 * 16); i < end; i += 16)
-            for (size_t j = 0; j < 16; j++) {
-                float v = g[i + j] - shift;
-                lane[j] += v;
-                product[j] += v * (x[i + j] - mean);
-            }
-        for (int j = 0; j < 16; j++) {
-            sum[0] += (double)lane[j];
-            sum[1] += (double)product[j];
-        }
-    }
-    for (; i < n; i++) {
-        float v = g[i] - shift;
-        sum[0] += (double)v;
-        sum[1] += (double)(v * (x[i] - mean));
-    }
-}
-
-// The same of `count` channels from number `first` on; shift, mean: one for each, or NULL for 0.
+// The moments of `count` channels from number `first` on; shift, mean: one for each, or NULL for 0.
 static void ae__channel_sums(double (*sums)[2], const ae__norms *t, size_t first, size_t count,
                              const float *g, const float *shift, const float *mean)
 {
+    const float zero[AE__TOGETHER] = {0.0f};
+    const float *s = shift ? shift : zero, *m = mean ? mean : zero;
     memset(sums, 0, count * sizeof *sums);
-    for (size_t b = 0; b < t->B; b++)
+    if (t->P == 1)
+        t->kernels->column_moments(sums, g + first, s, t->x + first, m, t->C, t->B, count);
+    for (size_t b = 0; b < t->B && t->P > 1; b++)
         for (size_t c = 0, at = (b * t->C + first) * t->P; c < count; c++, at += t->P)
-            ae__row_sums(sums[c], g + at, shift ? shift[c] : 0.0f, t->x + at,
-                         mean ? mean[c] : 0.0f, t->P);
+            t->kernels->moments(sums[c], g + at, s[c], t->x + at, m[c], t->P);
 }
 
-// y = (x - mean) a + b, + g scale unless g is NULL; y may be x or g.
-AE__INLINE void ae__row_affine(float *y, const float *x, float mean, float a, float b,
-                               const float *g, float scale, size_t n)
-{
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        float v[16];
-        for (size_t j = 0; j < 16; j++) {
-            v[j] = (x[i + j] - mean) * a + b;
-            if (g) v[j] += g[i + j] * scale;
-        }
-        memcpy(y + i, v, sizeof v);
-    }
-    for (; i < n; i++) {
-        float v = (x[i] - mean) * a + b;
-        y[i] = g ? v + g[i] * scale : v;
-    }
-}
-
-// The same of `count` channels from number `first` on.
+// y = (x - mean) a + b, + g scale unless g is NULL, of `count` channels from number `first` on.
 static void ae__channel_affine(const ae__norms *t, size_t first, size_t count, float *y,
                                const float *mean, const float *a, const float *b, const float *g,
                                const float *scale)
 {
-    const float *x = t->x;
-    for (size_t row = 0; row < t->B; row++)
-        for (size_t c = 0, at = (row * t->C + first) * t->P; c < count; c++, at += t->P)
-            if (t->P == 1)              // vectors: nothing but this line counts
-                y[at] = (x[at] - mean[c]) * a[c] + (g ? b[c] + g[at] * scale[c] : b[c]);
-            else if (g)
-                ae__row_affine(y + at, x + at, mean[c], a[c], b[c], g + at, scale[c], t->P);
-            else
-                ae__row_affine(y + at, x + at, mean[c], a[c], b[c], NULL, 0.0f, t->P);
+    for (size_t row = 0; row < t->B; row++) {
+        size_t at = (row * t->C + first) * t->P;
+        if (t->P == 1)
+            t->kernels->column_affine(y + at, t->x + at, mean, a, b, g ? g + at : NULL, scale,
+                                      count);
+        for (size_t c = 0; c < count && t->P > 1; c++, at += t->P)
+            t->kernels->affine(y + at, t->x + at, mean[c], a[c], b[c], g ? g + at : NULL,
+                               g ? scale[c] : 0.0f, t->P);
+    }
 }
 
 static void ae__norm_unit(const void *arg, size_t unit)
@@ -5994,7 +6032,7 @@ static void ae__scale_grad_unit(const void *arg, size_t unit)
                 continue;
             }
             double sums[2] = {0, 0};
-            ae__row_sums(sums, t->dy + at, 0.0f, t->x + at, t->in_mean[u], t->P);
+            t->kernels->moments(sums, t->dy + at, 0.0f, t->x + at, t->in_mean[u], t->P);
             beta[c] += sums[0];
             gamma[c] += sums[1] * (double)t->in_rstd[u];
         }
