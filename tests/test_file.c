@@ -559,6 +559,8 @@ TEST(file_refuses)
         { "{" WEIGHT "," WEIGHT "," BIAS "}", "f: linear1.weight is there twice" },
         { "{" BIAS ",\"linear1.weight\":" TENSOR("F32", "[2,2]", "0,8") "}",
           "f: linear1.weight is 2x2, the model's is 2" },
+        { "{\"linear1.bias\":" TENSOR("F32", "[1]", "12,16") ",\"linear1.weight\":"
+          TENSOR("F32", "[1,3]", "0,12") "}", "f: linear1.weight is 3, the model's is 2" },
         { "{" BIAS ",\"linear1.weight\":" TENSOR("F32", "[1,2]", "0,4") "}",
           "f: linear1.weight has other bytes than its shape needs" },
         { "{" BIAS ",\"linear1.weight\":" TENSOR("F32", "[1,2]", "8,0") "}",
