@@ -309,7 +309,7 @@ TEST(tools_check_wrong)
     test_context(NULL);
 }
 
-/* Corners that are not held: |x| of losses and weights, noise that is cut off. Never called wrong. */
+/* Corners that are not held: |x| of losses and weights, noise cut off. Never called wrong. */
 TEST(tools_check_corners)
 {
     for (int i = 0; i < 24; i++) {
