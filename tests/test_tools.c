@@ -309,6 +309,29 @@ TEST(tools_check_wrong)
     test_context(NULL);
 }
 
+/* Corners that are not held: |x| of losses and weights, noise cut off. Never called wrong. */
+TEST(tools_check_corners)
+{
+    for (int i = 0; i < 24; i++) {
+        ae_model *m = model_of(ROOM, 100 + (uint64_t)i);
+        ae_tensor *x = ae_input(m, 20, 1, 1), *h = ae_relu(ae_linear(x, 12));
+        ae_check worst;
+        tally t;
+        test_context("model %d", i);
+        if (i % 3 == 1) h = ae_gaussian_noise(h, 0.3f, 0, 1);
+        ae_tensor *y = ae_linear(h, 20);
+        if (i % 3 == 0) ae_minimize(ae_l1(y, x, AE_MEAN));
+        if (i % 3 == 1) ae_minimize(ae_mse(y, x, AE_MEAN));
+        if (i % 3 == 2) ae_minimize(ae_smooth_l1(y, x, 0.05f, AE_MEAN));
+        ae_minimize_weighted(ae_weight_l1(y), 0.01f);
+        REQUIRE(ae_build(m, BATCH, AE_TRAIN) == AE_SUCCESS);
+        CHECK_INT(ae_set(m, x, DATA(BATCH * 20, 9 + (uint32_t)i), BATCH), AE_SUCCESS);
+        CHECK_INT(checked(m, 20, &t, &worst), AE_SUCCESS);
+        CHECK_INT(t.by[AE_CHECK_RIGHT], 4);
+    }
+    test_context(NULL);
+}
+
 /* The largest gradient is the first to be tried. */
 TEST(tools_check_largest)
 {
@@ -865,7 +888,7 @@ TEST(tools_summary_counts)
 
 TEST_LIST(tools) {
     CASE(tools_check_right), CASE(tools_check_report), CASE(tools_check_wrong),
-    CASE(tools_check_largest),
+    CASE(tools_check_largest), CASE(tools_check_corners),
     CASE(tools_check_vacuous), CASE(tools_check_refuses),
     CASE(tools_nonfinite), CASE(tools_nonfinite_hidden), CASE(tools_nonfinite_infer),
     CASE(tools_diagnose_numbers), CASE(tools_diagnose_advice), CASE(tools_diagnose_pictures),
