@@ -78,8 +78,8 @@ static const char *const help[] = {
 "  --patience N      stops after N epochs without a better validation loss and keeps the best\n"
 "                    (20; 0: never, and the last is kept)\n"
 "  --quantile F      share of normal samples below the threshold of `anomaly` (0.99)\n"
-"  --resume          goes on with the model; nothing changes but for a cut. Each epoch ends with\n"
-"                    the model saved, so an interruption loses one epoch at most.\n"
+"  --resume          goes on with the model, as if it had never stopped. It is saved after each\n"
+"                    epoch, so that an interruption loses one at most\n"
 "  --size WxH        size to resize pictures to; the shape of the pictures in the rows of a table\n"
 "  --gray            colours become grey\n"
 "  --scale WHAT      `255`, `none` or `columns` in place of what is chosen (see DATA)\n"
@@ -90,7 +90,7 @@ static const char *const help[] = {
 "LAYERS\n"
 "  A network in words, blanks or hyphens between: \"784-256r-32 mirror sigmoid bce\".\n"
 "  256r              256 units and an activation: r relu, l leaky relu, e elu, g gelu, u silu,\n"
-"                    t tanh, s sigmoid, i none. The words relu, leaky ... do the same anywhere\n"
+"                    t tanh, s sigmoid, i none; or a word: relu leaky ... sigmoid linear\n"
 "  c16k5s2r          a convolution: 16 channels, kernel 5 x 5 (3 x 3), stride 2 (1), activation\n"
 "  pool2 up2         the largest of each 2 x 2 pixels; each pixel becomes 2 x 2\n"
 "  bn dropout0.2 topk8      batch normalisation; dropout; the 8 largest stay, the others become 0\n"
@@ -1383,6 +1383,8 @@ static int fit(net *v, options *o, const ae_dataset *d, int before)
         return fail("%s", ae_error(v->m));
     if (r.failed)
         return 1;
+    if (interrupted && isatty(2))
+        fputs("\r\033[K", stderr);
     if (interrupted)
         return fail(file_bytes(o->model) ? "stopped: --resume goes on from %s"
                                          : "stopped before %s was first saved", o->model);

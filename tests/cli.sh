@@ -101,6 +101,10 @@ good layers train "$data" -m l.safetensors --layers 'noise0.1 784-32' --epochs 1
 good layers info -m l.safetensors
 has '^all +50,992 '
 
+good layers train "$data" -m l.safetensors --layers '64l-16e tied mse' --epochs 1
+good layers info -m l.safetensors
+has '^leaky_relu2 ' && has '^mse1 '
+
 # --- training, resumed to the same bits
 set -- --layers 'dropout0.1-64r-16' --patience 0 --validation 0.2
 good train train "$data" -m whole.safetensors --epochs 4 "$@"
@@ -198,8 +202,11 @@ good gray train one -m q.safetensors --layers 3 --epochs 2 --gray
 has '^4 samples of 1x2x4' && has '^result train_mse'
 printf 'P4 9 1\n\252\200' >one/bits.pbm && printf 'P1\n9 1\n1 0101 0 1 0 1\n' >one/bits2.pbm
 good bitmaps encode one/bits.pbm -m p.safetensors -o u.csv
+printf 'P2 9 1 1 0 1 0 1 0 1 0 1 0\n' >one/bits.pgm         # there 1 is white, in bitmaps black
 good bitmaps encode one/bits2.pbm -m p.safetensors -o w.csv
+good bitmaps encode one/bits.pgm -m p.safetensors -o x.csv
 same u.csv w.csv
+same u.csv x.csv
 printf 'P5 4 2 255\n\000\377' >one/cut.pgm
 bad 'cut.pgm is cut' encode one -m p.safetensors
 printf 'P5 4 0 255\n' >one/cut.pgm
@@ -238,6 +245,11 @@ good table reconstruct t.csv -m t.safetensors -o r.csv
 check "rows come back in their units" $?
 good table anomaly u.csv -m t.safetensors --labels first --normal 0
 has '^result auroc 1.0000$'
+good half train t.csv -m t2.safetensors --layers 16t-2 --patience 0 --epochs 2
+good resume train t.csv -m t2.safetensors --patience 0 --epochs 4 --resume
+good whole train t.csv -m t4.safetensors --layers 16t-2 --patience 0 --epochs 4
+for part in t2 t4; do good same reconstruct t.csv -m $part.safetensors -o $part.npy; done
+same t2.npy t4.npy
 bad 'do not fit' anomaly u.csv -m t.safetensors
 bad 'is not a finite number' train "$data/README.md"
 printf '1,2\n3,x\n' >broken.csv
