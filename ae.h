@@ -12725,11 +12725,10 @@ static void ae__spec_begin(ae__spec *l)
         const ae__setting *a = &ae__settings[i];
         char *at = (char *)l + a->at;
         const float x = (float)a->otherwise;
-        for (int j = 0; j < 4 && (j < a->type || (j == 0 && a->type == AE__WORD)); j++)
-            if (a->type != AE__FLOAT)
-                memcpy(at + (size_t)j * sizeof(int), &a->otherwise, sizeof(int));
         if (a->type == AE__FLOAT)
             memcpy(at, &x, sizeof x);
+        for (int ints = a->type < AE__FLOAT ? a->type : a->type == AE__WORD; ints > 0; ints--)
+            memcpy(at + (size_t)(ints - 1) * sizeof(int), &a->otherwise, sizeof(int));
     }
 }
 
@@ -14473,17 +14472,18 @@ typedef struct ae__array {
     size_t count;
 } ae__array;
 
-// Its number of values; 0 dimensions are one value.
+// 0: it cannot be. No dimensions are one value.
 static int ae__array_of(ae__array *a, const float *x, const size_t *shape, int dims)
 {
     a->x = x;
     a->shape = shape;
     a->dims = dims;
     a->count = 1;
-    for (int i = 0; i < dims && i <= 8 && shape; i++)
+    if (dims < 0 || dims > 8 || (shape == NULL && dims > 0))
+        return 0;
+    for (int i = 0; i < dims; i++)
         a->count = ae__sat_mul(a->count, shape[i]);
-    return dims >= 0 && dims <= 8 && (shape || dims == 0) && a->count < SIZE_MAX / 8
-        && (x || a->count == 0);
+    return a->count < SIZE_MAX / 8 && (x || a->count == 0);
 }
 
 static void ae__put_npy(ae__sink *s, const void *array)
