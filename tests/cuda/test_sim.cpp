@@ -311,6 +311,47 @@ static void test_indices()
     OK(cudaFree(seen));
 }
 
+// Who comes when: the settings are the orders they say.
+static __global__ void take_ticket(int *when, int *next)
+{
+    when[blockIdx.x * blockDim.x + threadIdx.x] = atomicAdd(next, 1);
+}
+
+static void test_orders()
+{
+    const int n = 3 * 40;
+    bool shuffled = false;
+    for (int order = sim::FORWARD; order <= sim::RANDOM; order++) {
+        int *when = upload(std::vector<int>(n + 1, 0));
+        sim::set_order((sim::Order)order, 1);
+        AE__LAUNCH(take_ticket, 3, 40, 0, nullptr, when, when + n);
+        std::vector<int> got = download(when, n);
+        for (int i = 0; i < n; i++) {
+            if (order == sim::FORWARD) CHECK(got[(size_t)i] == i);
+            if (order == sim::REVERSE) CHECK(got[(size_t)i] == n - 1 - i);
+            if (order == sim::RANDOM) shuffled |= got[(size_t)i] != i;
+        }
+        OK(cudaFree(when));
+    }
+    CHECK(shuffled);
+}
+
+// Shared memory of the block before is not seen.
+static __global__ void read_first(float *x)
+{
+    AE__SHARED(float, buffer, [32]);
+    x[blockIdx.x * 32 + threadIdx.x] = buffer[threadIdx.x];
+    buffer[threadIdx.x] = 1.0f;
+}
+
+static void test_shared_is_poisoned()
+{
+    float *x = upload(std::vector<float>(64, 0.0f));
+    AE__LAUNCH(read_first, 2, 32, 0, nullptr, x);
+    for (float v : download(x, 64)) CHECK(v != v);
+    OK(cudaFree(x));
+}
+
 // More blocks than the scheduler has places for shared memory; each runs once.
 static void test_many_blocks()
 {
@@ -383,6 +424,9 @@ static void test_memory()
     size_t free_bytes, total;
     OK(cudaMalloc(&p, 12));
     CHECK((uintptr_t)p % 512 == 256);
+    OK(cudaMalloc(&q, 300));
+    CHECK((uintptr_t)q % 512 == 256);
+    OK(cudaFree(q));
     OK(cudaMemcpy(x, p, 12, cudaMemcpyDeviceToHost));
     CHECK(x[0] != x[0] && x[1] != x[1] && x[2] != x[2]);
     OK(cudaMallocHost(&q, 12));
@@ -641,9 +685,9 @@ static __global__ void not_in_mask(int *x)
     x[threadIdx.x] = __any_sync(0x7fffffffu, 1);        // line: not_in_mask
 }
 
-static __global__ void lane_exited(int *x)
+static __global__ void lane_exited(int *x, unsigned gone)
 {
-    if (threadIdx.x == 7) return;
+    if (threadIdx.x == gone) return;
     x[threadIdx.x] = __shfl_xor_sync(~0u, 1, 1);        // line: lane_exited
 }
 
@@ -702,12 +746,22 @@ static float *some(size_t n) { return upload(std::vector<float>(n, 0.0f)); }
 
 static void run_missing_barrier() { run_sum_squares<1>(1000); }
 static void run_divergent() { AE__LAUNCH(divergent_barrier, 2, 64, 0, nullptr, some(64)); }
+static void run_exited_first()
+{
+    sim::set_order(sim::REVERSE, 0);
+    run_divergent();
+}
 static void run_two_barriers() { AE__LAUNCH(two_barriers, 1, 64, 0, nullptr, some(64)); }
 static void run_deadlock() { AE__LAUNCH(deadlock, 1, 32, 0, nullptr, some(32)); }
 static void run_lane_outside() { AE__LAUNCH(lane_outside, 1, 32, 0, nullptr, (int *)some(32)); }
 static void run_not_in_mask() { AE__LAUNCH(not_in_mask, 1, 32, 0, nullptr, (int *)some(32)); }
-static void run_lane_exited() { AE__LAUNCH(lane_exited, 1, 32, 0, nullptr, (int *)some(32)); }
+static void run_lane_exited() { AE__LAUNCH(lane_exited, 1, 32, 0, nullptr, (int *)some(32), 7u); }
 static void run_different() { AE__LAUNCH(different_masks, 1, 32, 0, nullptr, (int *)some(32)); }
+static void run_lane_exited_first()
+{
+    sim::set_order(sim::REVERSE, 0);
+    AE__LAUNCH(lane_exited, 1, 32, 0, nullptr, (int *)some(32), 31u);
+}
 static void run_no_such_lane() { AE__LAUNCH(no_such_lane, 1, 48, 0, nullptr, (int *)some(48)); }
 static void run_shared_overrun() { AE__LAUNCH(shared_overrun, 2, 64, 0, nullptr, some(64)); }
 static void run_too_much() { AE__LAUNCH(too_much_shared, 1, 32, 0, nullptr, some(32)); }
@@ -755,8 +809,15 @@ static void run_wrong_kind()
 
 static void run_copy_too_long()
 {
-    float y[5], *x = some(4);
-    cudaMemcpy(y, x, 20, cudaMemcpyDeviceToHost);       // line: copy_too_long
+    float y[4], *x = some(4);
+    cudaMemcpy(y, x + 1, 16, cudaMemcpyDeviceToHost);   // line: copy_too_long
+}
+
+static void run_copy_freed()
+{
+    float y[4], *x = some(4);
+    cudaFree(x);
+    cudaMemcpy(y, x, 16, cudaMemcpyDeviceToHost);       // line: copy_freed
 }
 
 static void run_freed_twice()
@@ -789,6 +850,8 @@ static const struct Defect {
     {"divergent_barrier", ALL, run_divergent,
      {"kernel divergent_barrier, block (0,0,0), thread", "@divergent_barrier",
       "waits at __syncthreads"}},
+    {"exited_first", ALL, run_exited_first,
+     {"thread (39,0,0)", "@divergent_barrier", "but thread (40,0,0) has exited"}},
     {"two_barriers", ALL, run_two_barriers,
      {"kernel two_barriers, block (0,0,0), thread (32,0,0)", "@other_barrier",
       "thread (0,0,0) at the one in line"}},
@@ -800,6 +863,8 @@ static const struct Defect {
      {"thread (31,0,0)", "@not_in_mask", "lane 31 is not in its own mask"}},
     {"lane_exited", ALL, run_lane_exited,
      {"thread (7,0,0)", "@lane_exited", "exits, but thread (0,0,0) waits"}},
+    {"lane_exited_first", ALL, run_lane_exited_first,
+     {"thread (30,0,0)", "@lane_exited", "thread (31,0,0), which the mask ffffffff names, has"}},
     {"different_masks", ALL, run_different,
      {"thread (8,0,0)", "@different_masks", "with mask ffffffff, but thread (0,0,0) is at"}},
     {"no_such_lane", ALL, run_no_such_lane,
@@ -828,6 +893,7 @@ static const struct Defect {
      {"kernel uses, block (0,0,0), thread (0,0,0)", "@freed", "touched freed device memory"}},
     {"wrong_kind", ALL, run_wrong_kind, {"@wrong_kind", "the destination is device memory"}},
     {"copy_too_long", ALL, run_copy_too_long, {"@copy_too_long", "not within its block of 16"}},
+    {"copy_freed", ALL, run_copy_freed, {"@copy_freed", "the source is freed memory"}},
     {"freed_twice", ALL, run_freed_twice, {"@freed_twice", "not the start of a live block"}},
     {"leak", ALL, run_leak, {"leak: 4096 bytes of device memory", "@leak", "@leaked_stream"}},
     {"outside_kernel", ALL, run_outside_kernel, {"only a kernel may call this"}},
@@ -891,8 +957,9 @@ static void run_all(const char *program)
     void (*const tests[])() = {
         test_reduction,    test_dynamic_shared, test_tiles,       test_vectors, test_atomics,
         test_warps,        test_warp_memory,    test_indices,     test_last_block,
-        test_launch_limits, test_memory,        test_pinned,      test_streams, test_graph,
-        test_broken_capture, test_failures,     test_no_device,   test_cublas};
+        test_shared_is_poisoned,                test_launch_limits,             test_memory,
+        test_pinned,       test_streams,        test_graph,       test_broken_capture,
+        test_failures,     test_no_device,      test_cublas};
     for (int i = 0; i < sim::SETTINGS; i++) {
         context = sim::setting_text(i);
         for (auto test : tests) {
@@ -904,6 +971,7 @@ static void run_all(const char *program)
     test_lazy();
     sim::set_order(sim::RANDOM, 9);
     test_many_blocks();
+    test_orders();
     if (!TSAN) test_orders_find_missing_barriers();
     sim::use_setting(0);
     CHECK(sim::runs_of("sum_squares") > 0 && sim::runs_of("never") == 0);
