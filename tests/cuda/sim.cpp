@@ -414,6 +414,12 @@ void finish_collective(Thread *warp, unsigned mask, bool orders)
     }
 }
 
+bool together(const Thread *a, const Thread *b)     // at the same collective
+{
+    return a->state == AT_COLLECTIVE && b->state == AT_COLLECTIVE &&
+           a->where.line == b->where.line && a->wants.mask == b->wants.mask;
+}
+
 void arrive_at_collective(Thread *t)
 {
     const Collective &c = t->wants;
@@ -434,11 +440,10 @@ void arrive_at_collective(Thread *t)
         if (other->state == EXITED)
             fail(t->where, "%s: %s, which the mask %08x names, has exited", c.name,
                  name_of(other).s, c.mask);
-        bool here = other->state == AT_COLLECTIVE && other->where.line == t->where.line &&
-                    other->wants.mask == c.mask;
-        if (!here) complete = false;
+        if (together(t, other)) continue;
+        complete = false;
         // It may come from a collective without this lane, not from one that waits for it.
-        if (!here && other->state == AT_COLLECTIVE && other->wants.mask >> lane & 1)
+        if (other->state == AT_COLLECTIVE && other->wants.mask >> lane & 1)
             fail(t->where, "%s with mask %08x, but %s is at %s in line %d with mask %08x", c.name,
                  c.mask, name_of(other).s, other->wants.name, other->where.line,
                  other->wants.mask);
@@ -460,15 +465,14 @@ void leave(const Thread *t)
                  name_of(other).s, other->wants.name, other->wants.mask);
 }
 
-// Nobody is ready: a thread at a barrier and a lane at a collective wait for each other.
+// Nobody is ready: a lane waits at a collective for one that waits elsewhere.
 [[noreturn]] void fail_deadlock()
 {
-    const Thread *a = first_in(AT_COLLECTIVE), *b = first_in(AT_BARRIER);
-    for (Thread *t = threads; !b && t < threads + count; t++)
-        if (t->state == AT_COLLECTIVE && t->where.line != a->where.line) b = t;
-    current = (Thread *)a;
-    fail(a->where, "deadlock: waits at %s with mask %08x%s%s%s", a->wants.name, a->wants.mask,
-         b ? ", and " : "", b ? name_of(b).s : "", b ? " elsewhere" : "");
+    Thread *a = (Thread *)first_in(AT_COLLECTIVE), *warp = a - a->number % 32, *b = warp;
+    while (!(a->wants.mask >> (b - warp) & 1) || together(a, b)) b++;
+    current = a;
+    fail(a->where, "deadlock: %s with mask %08x waits for %s, which waits at %s in line %d",
+         a->wants.name, a->wants.mask, name_of(b).s, b->wants.name, b->where.line);
 }
 
 /* --- blocks --------------------------------------------------------------- */

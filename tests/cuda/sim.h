@@ -11,7 +11,7 @@
    sim.cpp and runtime.cpp are compiled without sanitizers, this header and the kernels with them:
    the sanitizers then see what CUDA threads do, and are told of the rest by sim.cpp.
 
-   Every mistake ends the program with one line that names kernel, block, thread, file and line.
+   A mistake ends the program with one line: kernel, block, thread, file and line, where known.
 
    nvcc may read a test too, to see that what passes here is CUDA: it gets the real headers. */
 #ifndef SIM_H_INCLUDED

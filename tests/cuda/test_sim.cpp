@@ -856,7 +856,7 @@ static const struct Defect {
      {"kernel two_barriers, block (0,0,0), thread (32,0,0)", "@other_barrier",
       "thread (0,0,0) at the one in line"}},
     {"deadlock", ALL, run_deadlock, {"kernel deadlock, block (0,0,0), thread (16,0,0)",
-                                     "@deadlock", "thread (0,0,0) elsewhere"}},
+                                     "@deadlock", "for thread (0,0,0), which waits at __sync"}},
     {"lane_outside", ALL, run_lane_outside,
      {"kernel lane_outside, block (0,0,0), thread (12,0,0)", "@lane_outside", "of lane 16"}},
     {"not_in_mask", ALL, run_not_in_mask,
