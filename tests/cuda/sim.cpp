@@ -23,6 +23,7 @@ void __sanitizer_start_switch_fiber(void **save, const void *bottom, size_t size
 void __sanitizer_finish_switch_fiber(void *saved, const void **bottom, size_t *size) WEAK;
 void *__tsan_get_current_fiber(void) WEAK;
 void *__tsan_create_fiber(unsigned flags) WEAK;
+void __tsan_set_fiber_name(void *fiber, const char *name) WEAK;
 void __tsan_destroy_fiber(void *fiber) WEAK;
 void __tsan_switch_to_fiber(void *fiber, unsigned flags) WEAK;
 void __tsan_acquire(void *at) WEAK;
@@ -159,6 +160,17 @@ struct {
     size_t size;
 } host;
 
+struct Text {
+    char s[48];
+};
+
+Text name_of(const Thread *t)
+{
+    Text text;
+    snprintf(text.s, sizeof text.s, "thread (%u,%u,%u)", t->index.x, t->index.y, t->index.z);
+    return text;
+}
+
 Order order = FORWARD;
 uint64_t random_state;
 long switch_count;
@@ -237,11 +249,15 @@ const int KEPT = 4096;
 void *kept[KEPT];
 int newest;
 
-void *new_tsan_fiber()
+void *new_tsan_fiber(const Thread *t)
 {
+    char name[96];              // in reports of races
     newest = (newest + 1) % KEPT;
     if (kept[newest]) __tsan_destroy_fiber(kept[newest]);
-    return kept[newest] = __tsan_create_fiber(0);
+    kept[newest] = __tsan_create_fiber(0);
+    snprintf(name, sizeof name, "block (%u,%u,%u) %s", block.x, block.y, block.z, name_of(t).s);
+    __tsan_set_fiber_name(kept[newest], name);
+    return kept[newest];
 }
 
 void forget_tsan_fibers()
@@ -353,17 +369,6 @@ void check_guards()
 }
 
 /* --- the rules ------------------------------------------------------------ */
-
-struct Text {
-    char s[48];
-};
-
-Text name_of(const Thread *t)
-{
-    Text text;
-    snprintf(text.s, sizeof text.s, "thread (%u,%u,%u)", t->index.x, t->index.y, t->index.z);
-    return text;
-}
 
 const Thread *first_in(State state)
 {
@@ -497,7 +502,7 @@ void begin_block()
         in_state[EXITED]++;
         set_state(t, READY);
         make_context(&t->context, stacks + i * (long)STACK_BYTES, STACK_BYTES, fiber_main);
-        if (tsan()) t->tsan_fiber = new_tsan_fiber();
+        if (tsan()) t->tsan_fiber = new_tsan_fiber(t);
     }
 }
 
