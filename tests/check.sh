@@ -303,6 +303,29 @@ file_across() {         # file_across NAME COMPILER EMULATOR FLAGS...: a file of
 }
 
 # ---------------------------------------------------------------------------
+# CUDA on the CPU
+
+cuda_sim() {            # cuda_sim NAME COMPILER FLAGS...: the CPU's stand-in for CUDA, tests/cuda
+    local name=$1 compiler=$2 file
+    shift 2
+    need "$compiler"
+    [ "$(uname -s)" = Linux ] || lacks "needs Linux"
+    can_link '' "$compiler" "$@" || lacks "$compiler cannot link $*"
+    for file in sim runtime; do     # without the sanitizers: see tests/cuda/sim.h
+        "$compiler" -std=c++17 -O2 -g $WARN_CXX -c tests/cuda/$file.cpp -o "$out/$name.$file.o"
+    done
+    "$compiler" -std=c++17 -O1 -g -ffp-contract=off $WARN_CXX "$@" tests/cuda/test_sim.cpp \
+        "$out/$name.sim.o" "$out/$name.runtime.o" -o "$out/$name"
+    run_tests "$name" "$out/$name"
+}
+
+cuda_sim_nvcc() {       # what the stand-in's tests use is CUDA
+    need nvcc
+    nvcc -std=c++17 -arch=sm_75 -Werror all-warnings -x cu -ptx tests/cuda/test_sim.cpp \
+        -o "$out/test_sim.ptx"
+}
+
+# ---------------------------------------------------------------------------
 # What the object file and the preprocessor show
 
 object() {              # object FILE COMPILER FLAGS...: not PIC, where const tables look writable
@@ -458,6 +481,11 @@ for compiler in gcc clang; do
 done
 step test-g++ suite test-g++ g++ -O2
 step test-clang++ suite test-clang++ clang++ -O2
+step test-cuda-sim cuda_sim test-cuda-sim g++
+step test-cuda-sim-sanitize cuda_sim test-cuda-sim-sanitize clang++ \
+    -fsanitize=address,undefined -fno-sanitize-recover=undefined
+step test-cuda-sim-threads cuda_sim test-cuda-sim-threads clang++ -fsanitize=thread
+step test-cuda-sim-nvcc cuda_sim_nvcc
 step test-cblas suite_cblas
 step test-zlib suite_zlib
 step test-m32 suite_with test-m32 math.h gcc -O2 -m32
