@@ -9183,8 +9183,12 @@ AE_API ae_tensor *ae_tied(ae_tensor *x, ae_tensor *layer)
 static ae_tensor *ae__copy_of(ae_tensor *t)
 {
     ae_tensor *in[AE__INPUTS] = {NULL, NULL, NULL};
-    if (t->op == &ae__op_batch_norm || t->op == &ae__op_vq || t->op == &ae__op_gaussian_sample
-        || t->op->forward == ae__noise_forward)
+    int once = t->op == &ae__op_batch_norm || t->op == &ae__op_vq
+               || t->op == &ae__op_gaussian_sample || t->op->forward == ae__noise_forward;
+#ifndef AE_NO_TRAIN
+    once |= t->op == &ae__op_vq_loss;       // it reads the numbers of the codes too
+#endif
+    if (once)
         return ae__mistake(t->model, AE_E_ARG, "ae_again: %s cannot be applied twice", t->name);
     for (int i = 0; i < AE__INPUTS && t->in[i]; i++) {
         ae_tensor *x = t->in[i];

@@ -1244,6 +1244,7 @@ static ae_tensor *bad_one(ae_model *m, int i, ae_model *other)
     case 51: q = ae_vq(p, NULL); return ae_again(q, p, p);
     case 52: return ae_log_normal(one, one, loss);
     case 53: return ae_contractive(NULL, AE_MEAN);      // passes through
+    case 54: q = ae_vq(p, NULL); return ae_again(ae_vq_loss(q, AE_MEAN), q, ae_tanh(p));
     default: return ae_kl_normal(h, theirs, 0, AE_MEAN);
     }
 }
@@ -1270,7 +1271,8 @@ TEST(family_bad_graphs)
         "orthogonal: softmax1 is neither", "ae_limit_norm of linear1: 0 must be above 0",
         "ae_limit_norm of linear1", "one_hot: linear1 is not from ae_labels",
         "shape 0x1x1", "labels are not numbers", "mse1 is not minimised",
-        "vq1 cannot be applied twice", "mse1 is a loss", "", "another model"
+        "vq1 cannot be applied twice", "mse1 is a loss", "", "vq_loss1 cannot be applied twice",
+        "another model"
     };
     for (int i = 0; i < (int)(sizeof told / sizeof told[0]); i++) {
         ae_arena *arena = net_arena(ROOM);
