@@ -262,10 +262,10 @@ int main(int argc, char **argv)
         const score *r = &s.scores[k];
         printf("%5d  %.4f             %.4f       %5.1f %%           %4.1f %%\n", k, r->auroc,
                r->precision, 100 * r->alarms, 100 * r->found);
-        mean.auroc += r->auroc / DIGITS;
-        mean.precision += r->precision / DIGITS;
-        mean.alarms += r->alarms / DIGITS;
-        mean.found += r->found / DIGITS;
+        mean.auroc += r->auroc / (double)DIGITS;
+        mean.precision += r->precision / (double)DIGITS;
+        mean.alarms += r->alarms / (double)DIGITS;
+        mean.found += r->found / (double)DIGITS;
     }
     printf("\nresult mean_auroc %.4f\nresult mean_precision %.4f\nresult false_alarms %.4f\n"
            "result found %.4f\n", mean.auroc, mean.precision, mean.alarms, mean.found);

@@ -130,7 +130,7 @@ static int measure(state *s, int code, double *error, double *nearest)
     ae_dataset d[2] = {s->train, s->test};
     float mse;
     ae_mse_per_sample(&mse, s->x, s->back, 1, (int)s->test.n * PIXELS);
-    *error = PIXELS * (double)mse;
+    *error = (double)PIXELS * (double)mse;
     for (int i = 0; i < 2; i++) {
         d[i].bytes = NULL;
         d[i].floats = i ? s->test_codes : s->codes;
