@@ -11,7 +11,7 @@
 
    cc -O2 -fopenmp -o 15_hinton examples/15_hinton.c -lm && ./15_hinton --threads 2
    Ends with "result train_sse 5.26" and "result test_sse 10.83" (--plain: 4.70 and 12.40; with
-   --data data/mnist, the full MNIST, and --epochs 40: 2.33 and 2.90), and pictures:
+   --data data/mnist, the full MNIST: 2.15 and 2.73), and pictures:
    hinton_rows.png (test digits over what thirty numbers keep of them, and where the two differ),
    hinton_loss.png.                                                                             */
 #define _POSIX_C_SOURCE 200809L
