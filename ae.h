@@ -13177,7 +13177,7 @@ static int ae__json_pass(ae__json *j, int c)
     return 1;
 }
 
-// The four digits of \uXXXX; beyond 65535: they are none.
+// The four hex digits of an escape \u; beyond 65535: they are none.
 static uint32_t ae__json_hex(ae__json *j)
 {
     uint32_t u = 0;
