@@ -1357,7 +1357,8 @@ AE_API ae_status ae_npy_load(ae_dataset *d, ae_arena *arena, const char *path,
 AE_API ae_status ae_npy_write(ae_arena *arena, const char *path, const float *x,
                               const size_t *shape, int dims);
 /* x (rows,columns), a line a row: the fewest digits that read back to the same float, a point
-   whatever the locale.   Errors of these two: AE_E_IO, AE_E_ARG (dims, columns < 1) */
+   whatever the locale; nan, inf and -inf.   Errors of these two: AE_E_IO, AE_E_ARG (dims,
+   columns < 1, no path) */
 AE_API ae_status ae_csv_write(ae_arena *arena, const char *path, const float *x, size_t rows,
                               size_t columns);
 #endif
@@ -1695,7 +1696,15 @@ static size_t ae__min(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-// Neither infinite nor NaN: told from the bits, so that -Ofast cannot argue it away.
+// Which of these x is, that is not finite: told from the bits, so that -Ofast cannot argue it away.
+static const char *ae__not_a_number(float x, const char *nan, const char *high, const char *low)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    return u & 0x7fffffu ? nan : u >> 31 ? low : high;
+}
+
+// Neither infinite nor NaN: from the bits, too.
 static int ae__finite(float x)
 {
     uint32_t u;
@@ -5098,7 +5107,7 @@ static void ae__conv_pictures(const ae__conv *t, size_t at, size_t count, int fi
 }
 
 #ifndef AE_NO_TRAIN
-// The pictures of one part of the weights' sum: [first, this) for part, [this, ...) for the next.
+// The first picture of a part of the weights' sum; the next part's is where it ends.
 static size_t ae__conv_part(const ae__conv *t, int part)
 {
     return (size_t)t->B * (size_t)part / (size_t)t->parts;
@@ -11019,8 +11028,8 @@ static void ae__file_close(void *file)
 // The part of a path that a sentence of AE_ERROR_MAX bytes has room for, twice.
 static const char *ae__path_tail(const char *path)
 {
-    size_t length = strlen(path);
-    return length > 100 ? path + length - 100 : path;
+    size_t length = path ? strlen(path) : 0;
+    return path == NULL ? "(no path)" : length > 100 ? path + length - 100 : path;
 }
 
 static void ae__source_path(ae__source *s, const char *path)
@@ -12341,7 +12350,9 @@ static ae_status ae__write_file(ae_arena *arena, const char *path, ae__producer 
                                 const void *what)
 {
     char part[AE__PATH];
-    size_t length = strlen(path);
+    size_t length = path ? strlen(path) : 0;
+    if (path == NULL)
+        return ae__fail(arena, AE_E_ARG, "cannot write: there is no path");
     if (length + 5 > sizeof part)
         return ae__fail(arena, AE_E_IO, "%s: the path is longer than %d bytes",
                         ae__path_tail(path), AE__PATH - 5);
@@ -12412,6 +12423,15 @@ static void ae__decimal(char text[AE__FLOAT_TEXT], float x, int digits)
     }
 }
 
+static const char ae__hex[] = "0123456789abcdef";
+
+// The value of a hex digit, -1: it is none.
+static int ae__hex_digit(int c)
+{
+    const char *at = c ? strchr(ae__hex, c >= 'A' && c <= 'F' ? c - 'A' + 'a' : c) : NULL;
+    return at ? (int)(at - ae__hex) : -1;
+}
+
 // What ae__float_text wrote, or any decimal number. 0: it is none.
 static int ae__float_from(const char *text, float *x)
 {
@@ -12425,10 +12445,10 @@ static int ae__float_from(const char *text, float *x)
         return 1;
     }
     for (; text[i]; i++) {
-        const char *hex = "0123456789abcdef", *at = strchr(hex, text[i]);
-        if (at == NULL || i > 9)
+        const int digit = ae__hex_digit(text[i]);
+        if (digit < 0 || i > 9)
             return 0;
-        bits = bits << 4 | (uint32_t)(at - hex);
+        bits = bits << 4 | (uint32_t)digit;
     }
     memcpy(x, &bits, 4);
     return i == 10;
@@ -12447,7 +12467,7 @@ static void ae__float_text(char text[AE__FLOAT_TEXT], float x)
     }
     memcpy(text, "0x", 2);
     for (int i = 0; i < 8; i++)
-        text[2 + i] = "0123456789abcdef"[bits >> (28 - 4 * i) & 15];
+        text[2 + i] = ae__hex[bits >> (28 - 4 * i) & 15];
     text[10] = 0;
 }
 
@@ -12798,10 +12818,9 @@ static void ae__setting_text(char *text, size_t capacity, const ae__setting *a, 
 // Text inside the quotes of a JSON string.
 static void ae__put_json(ae__sink *s, const char *text)
 {
-    static const char hex[] = "0123456789abcdef";
     for (; *text; text++) {
         const unsigned char c = (unsigned char)*text;
-        const char code[] = {'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15], 0};
+        const char code[] = {'\\', 'u', '0', '0', ae__hex[c >> 4], ae__hex[c & 15], 0};
         if (c == '\n')
             ae__put_text(s, "\\n");
         else if (c < 32)
@@ -13166,11 +13185,16 @@ typedef struct ae__json {
     int bad;                    // not JSON, from here on
 } ae__json;
 
-// Passes blanks and, where it is next, c.
-static int ae__json_pass(ae__json *j, int c)
+static void ae__json_blanks(ae__json *j)
 {
     while (j->at < j->end && *j->at && strchr(" \t\n\r", *j->at))
         j->at++;
+}
+
+// Passes blanks and, where it is next, c.
+static int ae__json_pass(ae__json *j, int c)
+{
+    ae__json_blanks(j);
     if (j->at == j->end || *j->at != c)
         return 0;
     j->at++;
@@ -13182,10 +13206,8 @@ static uint32_t ae__json_hex(ae__json *j)
 {
     uint32_t u = 0;
     for (int i = 0; i < 4; i++) {
-        const int c = j->at < j->end ? *j->at++ : 0;
-        const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                        : c >= 'A' && c <= 'F' ? c - 'A' + 10 : 1 << 16;
-        u = u << 4 | (uint32_t)digit;
+        const int digit = ae__hex_digit(j->at < j->end ? *j->at++ : 0);
+        u = u << 4 | (uint32_t)(digit < 0 ? 1 << 16 : digit);
     }
     return u;
 }
@@ -13249,7 +13271,7 @@ static void ae__json_text(ae__json *j, ae__json *text)
 static size_t ae__json_number(ae__json *j)
 {
     size_t n = 0;
-    ae__json_pass(j, 0);
+    ae__json_blanks(j);
     j->bad |= j->at == j->end || *j->at < '0' || *j->at > '9';
     for (; !j->bad && j->at < j->end && *j->at >= '0' && *j->at <= '9'; j->at++)
         n = ae__sat_add(ae__sat_mul(n, 10), (size_t)(*j->at - '0'));
@@ -13332,7 +13354,9 @@ typedef struct ae__model_file {
     ae__slot *slots;            // of parameters; of their num_batches_tracked; ae.optim; ae.state
     float *optim;               // where the optimiser's state goes, or NULL
     int training;               // the file has it
-    size_t states;              // of ae.optim
+    uint64_t seed;              // and what else its metadata says
+    int has_seed, optim_states; // -1: not there
+    ae__scaling scaling;
 } ae__model_file;
 
 // From the end of the arena, so that what stays can lie at its front.
@@ -13416,6 +13440,39 @@ static int ae__next_entry(ae__json *j, int *first, ae__entry *e, ae__model_file 
     return 0;
 }
 
+// What the metadata says in numbers. 0: one of them is none.
+static int ae__metas_read(ae__model_file *f)
+{
+    const ae__json *meta = f->meta;
+    char text[AE__FLOAT_TEXT + 8];
+    float x[3] = {0.0f, 0.0f, 0.0f};
+    int there = 0;
+    ae__json seed = meta[AE__SEED], states = meta[AE__OPTIM_STATES];
+    f->has_seed = seed.at != NULL;
+    for (; f->has_seed && seed.at < seed.end; seed.at++) {
+        const uint64_t digit = (uint64_t)*seed.at - '0';
+        if (digit > 9 || f->seed > (UINT64_MAX - digit) / 10)
+            return 0;
+        f->seed = f->seed * 10 + digit;
+    }
+    f->optim_states = states.at && states.end - states.at == 1 ? *states.at - '0' : -1;
+    if ((states.at && (f->optim_states < 0 || f->optim_states > 2))
+        || (f->has_seed && meta[AE__SEED].at == seed.end))
+        return 0;
+    for (int i = 0; i < 3; i++) {
+        const ae__json v = meta[AE__SCALE + i];
+        there += v.at != NULL;
+        if (v.at && (ae__json_copy(v, text, sizeof text) >= sizeof text
+                     || !ae__float_from(text, &x[i]) || !ae__finite(x[i])))
+            return 0;
+    }
+    f->scaling.scale = x[0];
+    f->scaling.mean = x[1];
+    f->scaling.deviation = x[2];
+    f->scaling.known = there == 3;
+    return there == 0 || (there == 3 && x[2] > 0.0f);
+}
+
 // The header: eight bytes that tell its size, then JSON. It is checked here, from end to end.
 static ae_status ae__file_begin(ae__model_file *f, ae_arena *arena)
 {
@@ -13450,11 +13507,13 @@ static ae_status ae__file_begin(ae__model_file *f, ae_arena *arena)
     ae__entry e;
     int first = 1;
     while (ae__next_entry(&j, &first, &e, f)) {}
-    ae__json_pass(&j, 0);
+    ae__json_blanks(&j);
     if (j.bad || j.at != j.end)
         return ae__fail(arena, AE_E_FORMAT, "%s is not safetensors: its header is wrong at byte %z",
                         f->name, 8 + (size_t)(j.at - header));
-    return AE_SUCCESS;
+    return ae__metas_read(f) ? AE_SUCCESS
+           : ae__fail(arena, AE_E_FORMAT, "%s: its seed, optim_states or scaling is no number that "
+                      "can be", f->name);
 }
 
 static void ae__file_end(ae__model_file *f)
@@ -13770,13 +13829,12 @@ static const ae_tensor *ae__next_input(const ae_model *m, const ae_tensor *t)
 
 static void ae__put_hex(ae__sink *s, const float *x, size_t n)
 {
-    static const char hex[] = "0123456789abcdef";
     for (size_t i = 0; i < n; i++) {
         uint32_t u;
         char text[8];
         memcpy(&u, &x[i], 4);
         for (int k = 0; k < 8; k++)         // low byte first, of each the high half
-            text[k] = hex[u >> (4 * (k ^ 1)) & 15];
+            text[k] = ae__hex[u >> (4 * (k ^ 1)) & 15];
         ae__put_bytes(s, text, 8);
     }
 }
@@ -13788,8 +13846,7 @@ static int ae__hex_float(ae__json *text, float *x)
     if (text->end - text->at < 8)
         return 0;
     for (int k = 0; k < 8; k++) {
-        const int c = *text->at++;
-        const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+        const int digit = ae__hex_digit(*text->at++);
         if (digit < 0)
             return 0;
         u |= (uint32_t)digit << (4 * (k ^ 1));
@@ -13868,34 +13925,6 @@ static size_t ae__notes_read(ae__model_file *f, ae_model *m, int take)
     return bytes;
 }
 
-static uint64_t ae__seed_of(const ae__model_file *f, uint64_t otherwise)
-{
-    ae__json text = f->meta[AE__SEED];
-    uint64_t seed = 0;
-    if (!text.at)
-        return otherwise;
-    for (; text.at < text.end && *text.at >= '0' && *text.at <= '9'; text.at++)
-        seed = seed * 10 + (uint64_t)(*text.at - '0');
-    return seed;
-}
-
-static void ae__scaling_read(const ae__model_file *f, ae__scaling *s)
-{
-    char text[AE__FLOAT_TEXT + 8];
-    float x[3] = {0.0f, 0.0f, 0.0f};
-    int known = 1;
-    for (int i = 0; i < 3; i++)
-        known &= f->meta[AE__SCALE + i].at
-                 && ae__json_copy(f->meta[AE__SCALE + i], text, sizeof text) < sizeof text
-                 && ae__float_from(text, &x[i]) && ae__finite(x[i]);
-    if (known && x[2] > 0.0f) {
-        s->scale = x[0];
-        s->mean = x[1];
-        s->deviation = x[2];
-        s->known = 1;
-    }
-}
-
 // Everything is checked: m, which may be `from` itself, becomes what the file says.
 static void ae__file_accept(ae__model_file *f, ae_model *m, const ae_model *from)
 {
@@ -13913,9 +13942,10 @@ static void ae__file_accept(ae__model_file *f, ae_model *m, const ae_model *from
         memcpy(m->segment[AE_SEG_STATE], from->segment[AE_SEG_STATE], m->bytes[AE_SEG_STATE]);
     else if (!training)
         memset(m->segment[AE_SEG_STATE], 0, m->bytes[AE_SEG_STATE]);
-    if (training)
-        m->seed = ae__seed_of(f, m->seed);
-    ae__scaling_read(f, &m->trained);
+    if (training && f->has_seed)
+        m->seed = f->seed;
+    if (f->scaling.known)
+        m->trained = f->scaling;
     m->forward_n = 0;
 }
 
@@ -13933,7 +13963,7 @@ static ae_status ae__file_take(ae__model_file *f, ae_model *m, ae_model *to)
                             ae_arena_left(f->arena));
     }
     ae_status status = ae__take_tensors(f, to, training);
-    to->seed = ae__seed_of(f, m->seed);     // noise that is always on depends on it
+    to->seed = f->has_seed ? f->seed : m->seed;     // noise that is always on depends on it
     return status ? status : ae__probe_check(f, to);
 }
 
@@ -13975,19 +14005,17 @@ static ae_status ae__load(ae_model *m, ae__model_file *f)
 static ae_status ae__open_all(ae__model_file *f, ae_arena *arena, int batch, ae_mode mode,
                               ae_model **made)
 {
-    ae__json text;
     ae_status status = ae__file_begin(f, arena);
     if (status)
         return status;
     if (!f->meta[AE__GRAPH].at)
         return ae__fail(arena, AE_E_FORMAT, "%s holds weights and no graph: build the model and "
                         "load them into it", f->name);
-    ae_model *m = *made = ae_model_new(arena, ae__seed_of(f, 0));
+    ae_model *m = *made = ae_model_new(arena, f->seed);
     if (m == NULL)
         return ae__fail(arena, AE_E_MEMORY, "%s: the arena has no room for a model", f->name);
-    text = f->meta[AE__OPTIM_STATES];
-    if (text.at && text.end - text.at == 1 && *text.at >= '0' && *text.at <= '2')
-        m->optim_states = *text.at - '0';
+    if (f->optim_states >= 0)
+        m->optim_states = f->optim_states;
     status = ae__graph_read(f, m);
     if (status)
         return status;
@@ -14312,7 +14340,7 @@ static ae_status ae__save_check(ae_model *m, int flags)
     return AE_SUCCESS;
 }
 
-// Puts m out, to memory or, when path is not NULL, to a file.
+// Puts m out: to memory or, when that is NULL, to a file.
 static ae_status ae__save(ae_model *m, const char *path, ae__sink *memory, int flags)
 {
     ae_status status = ae__save_check(m, flags), probe = AE_SUCCESS;
@@ -14324,12 +14352,12 @@ static ae_status ae__save(ae_model *m, const char *path, ae__sink *memory, int f
     ae__writer w;
     w.m = m;
     w.probe = fork ? fork : m;
-    w.draw = fork && (path || memory->dst) ? ae__steady_draw(fork) : 0;
+    w.draw = fork && !(memory && memory->dst == NULL) ? ae__steady_draw(fork) : 0;
     w.training = flags & AE_SAVE_TRAINING;
     w.status = &probe;
     if (fork == NULL && m->graph == m)
         m->arena->error[0] = 0;
-    if (path == NULL)
+    if (memory)
         ae__put_model(memory, &w);
 #ifndef AE_NO_STDIO
     else
@@ -14549,7 +14577,9 @@ static void ae__put_csv(ae__sink *s, const void *array)
     for (size_t i = 0; i < a->count && !s->failed; i++) {
         char text[AE__FLOAT_TEXT];
         ae__float_text(text, a->x[i]);
-        ae__put_text(s, ae__finite(a->x[i]) ? text : "nan");
+        if (!ae__finite(a->x[i]))
+            ae__format(text, sizeof text, "%s", ae__not_a_number(a->x[i], "nan", "inf", "-inf"));
+        ae__put_text(s, text);
         ae__put_text(s, (i + 1) % a->shape[1] ? "," : "\n");
     }
 }
@@ -15834,7 +15864,7 @@ AE_API ae_status ae_knn_accuracy(const ae_exec *e, double *accuracy, ae_arena *a
 
 #ifndef AE_NO_TRAIN
 // Trains y, logits, and counts what it gets right.
-static ae_status ae__probe_run(ae_model *m, const ae_tensor *y, ae_dataset *d, int epochs,
+static ae_status ae__linear_probe(ae_model *m, const ae_tensor *y, ae_dataset *d, int epochs,
                                size_t *right)
 {
     const size_t classes = ae_size(y), n = d[1].n;
@@ -15881,7 +15911,7 @@ AE_API ae_status ae_linear_probe(const ae_exec *e, double *accuracy, ae_arena *a
         ae_minimize(ae_cross_entropy(y, ae_labels(m), AE_MEAN));
         ae_set_exec(m, e);
     }
-    status = y ? ae__probe_run(m, y, d, epochs, &right) : AE_E_MEMORY;
+    status = y ? ae__linear_probe(m, y, d, epochs, &right) : AE_E_MEMORY;
     ae__format(why, sizeof why, "%s", ae_error(m));
     ae_arena_rewind(arena, mark);
     if (status)
@@ -16076,13 +16106,11 @@ static int ae__bad(ae_nonfinite *r, const char *name, const char *what, const fl
                    size_t size)
 {
     const size_t i = ae__first_not_finite(v, n);
-    uint32_t u;
     if (i == n)
         return 0;
-    memcpy(&u, v + i, sizeof u);
     r->name = name;
     r->what = what;
-    r->value = u & 0x7fffffu ? "NaN" : u >> 31 ? "-infinity" : "infinity";
+    r->value = ae__not_a_number(v[i], "NaN", "infinity", "-infinity");
     r->sample = size ? (int)(i / size) : -1;
     r->index = size ? i % size : i;
     return 1;
@@ -16198,14 +16226,14 @@ AE_API ae_status ae_find_nonfinite(ae_model *m, int n, ae_nonfinite *found)
 #ifndef AE_NO_TRAIN
 // ---- gradients by differences
 
-typedef struct ae__probe {      // a check while it runs
+typedef struct ae__trial {      // a check while it runs
     ae_model *m;
     int n;
     ae_check_options o;
     const float *weights;       // PARAM as it was
     unsigned char *on;          // per value of a relu, one after another: it was above 0
     double base, noise;         // the minimised sum; how far rounding may move it
-} ae__probe;
+} ae__trial;
 
 typedef struct ae__slope {
     double value, error;        // a derivative by differences, and how far off it may be
@@ -16224,7 +16252,7 @@ static size_t ae__relu_values(const ae_tensor *t, int n)
     return act == AE_ACT_RELU || act == AE_ACT_LEAKY_RELU ? (size_t)n * ae__size(t) : 0;
 }
 
-static void ae__keep_pieces(ae__probe *c)
+static void ae__keep_pieces(ae__trial *c)
 {
     unsigned char *on = c->on;
     for (const ae_tensor *t = c->m->first; t; t = t->next) {
@@ -16250,7 +16278,7 @@ static int ae__on_piece(const ae_model *m, const ae_tensor *t, int n, const unsi
 }
 
 // The minimised sum with the weights as they are.
-static ae_status ae__probe_loss(ae__probe *c, double *loss)
+static ae_status ae__trial_loss(ae__trial *c, double *loss)
 {
     ae_model *m = c->m;
     const unsigned char *on = c->on;
@@ -16274,7 +16302,7 @@ static double ae__lean(const float *g, double rms, size_t i)
 }
 
 // The minimised sum with element i of p, or all along the direction (i = p->count), moved by h.
-static ae_status ae__probe_at(ae__probe *c, const ae_param *p, size_t i, double rms, double h,
+static ae_status ae__trial_at(ae__trial *c, const ae_param *p, size_t i, double rms, double h,
                               double *loss)
 {
     float *w = ae__weights(c->m, p);
@@ -16282,7 +16310,7 @@ static ae_status ae__probe_at(ae__probe *c, const ae_param *p, size_t i, double 
     const int all = i == p->count;
     for (size_t j = all ? 0 : i; j < p->count && j <= i; j++)
         w[j] = (float)((double)start[j] + (all ? h * ae__lean(g, rms, j) : h));
-    ae_status status = ae__probe_loss(c, loss);
+    ae_status status = ae__trial_loss(c, loss);
     memcpy(w, start, p->count * sizeof *w);
     return status;
 }
@@ -16292,7 +16320,7 @@ static ae_status ae__probe_at(ae__probe *c, const ae_param *p, size_t i, double 
    its piece) also shows in f(h) + f(-h) - 2 f(0), as h times its jump. h shrinks until the value is
    known as well as wanted, or rounding, which grows as 1/h, takes over. Wrong is what smaller steps
    do not mend. */
-static ae_status ae__differences(ae__probe *c, const ae_param *p, size_t i, double rms,
+static ae_status ae__differences(ae__trial *c, const ae_param *p, size_t i, double rms,
                                  double step, double want, double scale, ae__slope *s)
 {
     double off = 0.0;
@@ -16304,7 +16332,7 @@ static ae_status ae__differences(ae__probe *c, const ae_param *p, size_t i, doub
         if (c->noise / h >= s->error && wrong != 1 && !(wrong && 8.0 * c->noise / h < off))
             break;
         for (int k = 0; k < 4; k++) {
-            ae_status status = ae__probe_at(c, p, i, rms, f[k], &f[k]);
+            ae_status status = ae__trial_at(c, p, i, rms, f[k], &f[k]);
             if (status)
                 return status;
         }
@@ -16370,7 +16398,7 @@ static size_t ae__pick(const ae_model *m, const ae_param *p, size_t k)
 }
 
 // Elements of p by themselves.
-static ae_status ae__check_elements(ae__probe *c, const ae_param *p, double rms, double step,
+static ae_status ae__check_elements(ae__trial *c, const ae_param *p, double rms, double step,
                                     ae_check *r)
 {
     const size_t few = (size_t)c->o.samples, all = c->o.samples < 0 || few >= p->count;
@@ -16397,7 +16425,7 @@ static ae_status ae__check_elements(ae__probe *c, const ae_param *p, double rms,
     return AE_SUCCESS;
 }
 
-static ae_status ae__check_param(ae__probe *c, const ae_param *p, ae_check *r)
+static ae_status ae__check_param(ae__trial *c, const ae_param *p, ae_check *r)
 {
     const float *g = ae__weight_grads(c->m, p);
     const double norm = ae__norm(&c->m->exec, g, p->count), rms = norm / sqrt((double)p->count);
@@ -16427,7 +16455,7 @@ static ae_status ae__check_param(ae__probe *c, const ae_param *p, ae_check *r)
     return status;
 }
 
-static ae_status ae__check_all(ae__probe *c, ae_check *worst, int *right)
+static ae_status ae__check_all(ae__trial *c, ae_check *worst, int *right)
 {
     ae_model *m = c->m;
     ae_status status = ae__forward(m, c->n);
@@ -16436,7 +16464,7 @@ static ae_status ae__check_all(ae__probe *c, ae_check *worst, int *right)
     ae__statistics(m, 1);
     ae__keep_pieces(c);
     ae__fresh_gradient(m);
-    status = ae__probe_loss(c, &c->base);
+    status = ae__trial_loss(c, &c->base);
     for (const ae_tensor *t = m->first; t; t = t->next)     // four times half a last place
         if (t->minimized)
             c->noise += 2.4e-7 * fabs((double)t->term_weight * (double)*ae__value(m, t));
@@ -16478,7 +16506,7 @@ static ae_status ae__check_result(ae_model *m, const ae_check *w, int right)
 AE_API ae_status ae_check_gradients(ae_model *m, int n, const ae_check_options *options,
                                     ae_check *worst)
 {
-    ae__probe c;
+    ae__trial c;
     ae_check w;
     int right = 0;
     size_t values = 0;

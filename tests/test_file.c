@@ -605,6 +605,14 @@ TEST(file_refuses)
           "\"data_offsets\":[8,12]}}", "wrong at byte" },
         { "{" WEIGHT ",\"linear1.bias\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[8,12],"
           "\"more\":1}}", "wrong at byte" },
+        { "{\"__metadata__\":{\"ae.seed\":\"4x\"}," WEIGHT "," BIAS "}", "f: its seed" },
+        { "{\"__metadata__\":{\"ae.seed\":\"\"}," WEIGHT "," BIAS "}", "f: its seed" },
+        { "{\"__metadata__\":{\"ae.seed\":\"18446744073709551616\"}," WEIGHT "," BIAS "}",
+          "f: its seed" },
+        { "{\"__metadata__\":{\"ae.optim_states\":\"3\"}," WEIGHT "," BIAS "}", "f: its seed" },
+        { "{\"__metadata__\":{\"ae.scale\":\"1\"}," WEIGHT "," BIAS "}", "f: its seed" },
+        { "{\"__metadata__\":{\"ae.scale\":\"1\",\"ae.mean\":\"0\",\"ae.deviation\":\"0\"},"
+          WEIGHT "," BIAS "}", "or scaling is no number that can be" },
     };
     const float data[6] = { 3, 4, 5, 6, 7, 8 };
     ae_model *m = two_to_one();
@@ -618,6 +626,13 @@ TEST(file_refuses)
         CHECK_CLOSE(w[0], first, 0);
     }
     test_context(NULL);
+    size_t n;                               // a character 0 where only blanks may be
+    unsigned char *bytes = file_of("{" WEIGHT "," BIAS "} ", data, 12, &n);
+    CHECK_INT(ae_model_decode(m, bytes, n, "f"), AE_SUCCESS);
+    first = w[0];
+    bytes[n - 13] = 0;
+    CHECK_INT(ae_model_decode(m, bytes, n, "f"), AE_E_FORMAT);
+    CHECK_ERROR(ae_error(m), "wrong at byte");
     CHECK_INT(ae_model_decode(m, NULL, 0, "f"), AE_E_FORMAT);
     CHECK_ERROR(ae_error(m), "f is empty");
     CHECK_INT(ae_model_decode(m, "0123456789", 10, "f"), AE_E_FORMAT);
@@ -883,6 +898,11 @@ TEST(file_write_fails)
     path[1090] = 0;
     CHECK_INT(ae_model_save(m, path, 0), AE_E_IO);
     CHECK_ERROR(ae_error(m), "the path is longer than");
+    CHECK_INT(ae_model_save(m, NULL, 0), AE_E_ARG);
+    CHECK_ERROR(ae_error(m), "there is no path");
+    CHECK(ae_model_load(m, NULL) != AE_SUCCESS);
+    CHECK_INT(ae_npy_write(arena, NULL, x, shape, 1), AE_E_ARG);
+    CHECK_INT(ae_csv_write(arena, NULL, x, 1, 2), AE_E_ARG);
     CHECK_INT(ae_model_save(m, test_tmp("flags.safetensors"), 2), AE_E_ARG);
     CHECK_ERROR(ae_error(m), "there are no flags 2");
 #ifdef __linux__
@@ -1276,9 +1296,10 @@ TEST(file_csv_written)
     CHECK_BITS(d.floats, y, count);
     y[1] = test_nan();
     y[2] = test_inf();
-    CHECK_INT(ae_csv_write(arena, path, y, 1, 3), AE_SUCCESS);
+    y[3] = -test_inf();
+    CHECK_INT(ae_csv_write(arena, path, y, 1, 4), AE_SUCCESS);
     text = test_read(path, &n);
-    CHECK(memcmp(text + n - 9, ",nan,nan\n", 9) == 0);
+    CHECK(memcmp(text + n - 14, ",nan,inf,-inf\n", 14) == 0);
 }
 
 TEST_LIST(file) {

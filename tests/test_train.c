@@ -394,6 +394,41 @@ TEST(train_same_bits_for_any_threads)
     }
 }
 
+/* Batches that are shared out from the feeding of samples to the update: any threads end with the
+   weights of the pieces of a step by hand. */
+TEST(train_large_batches_for_any_threads)
+{
+    enum { D = 300, H = 40, B = 64, N = 130 };
+    float *want = NULL;
+    size_t floats = 0;
+    for (int e = 0; e < TEST_EXECS; e++) {
+        ae_model *m = ae_model_new(net_arena(1u << 20), 7);
+        ae_tensor *x = ae_input(m, D, 1, 1);
+        ae_minimize(ae_mse(ae_linear(ae_relu(ae_linear(x, H)), D), x, AE_MEAN));
+        ae_dataset d;
+        memset(&d, 0, sizeof d);
+        d.floats = DATA(N * D, 1);
+        d.n = N;
+        d.c = D;
+        d.h = d.w = d.keep_order = 1;
+        ae_optim adam = net_optim(AE_ADAM, 1e-2f);
+        test_context("%s", e ? test_exec_text(e) : "by hand");
+        CHECK_INT(ae_set_exec(m, test_exec_at(e ? e : 1)), AE_SUCCESS);
+        REQUIRE(ae_build(m, B, AE_TRAIN) == AE_SUCCESS);
+        for (int at = 0; !e && at < N; at += B) {
+            ae_zero_grad(m);
+            CHECK_INT(ae_feed(m, &d, (size_t)at, N - at < B ? N - at : B, 0), AE_SUCCESS);
+            CHECK_INT(ae_forward(m, N - at < B ? N - at : B), AE_SUCCESS);
+            CHECK_INT(ae_backward(m, 1), AE_SUCCESS);
+            CHECK_INT(ae_step(m, &adam), AE_SUCCESS);
+        }
+        if (e) ae_epoch(m, &d, &adam);
+        CHECK_INT(ae_steps(m), 3);
+        if (e == 0) want = weights_of(m, &floats);
+        CHECK_BITS(params(m, &floats), want, floats);
+    }
+}
+
 TEST(train_seeds)
 {
     float *end[3] = { NULL, NULL, NULL };
@@ -1155,7 +1190,8 @@ TEST_LIST(train) {
     CASE(train_linear_autoencoder), CASE(train_every_optimiser_learns), CASE(train_order),
     CASE(train_feed), CASE(train_feeds_what_get_gives), CASE(train_mean_loss),
     CASE(train_evaluate_leaves_no_trace), CASE(train_epoch_is_its_steps),
-    CASE(train_same_bits_for_any_threads), CASE(train_seeds), CASE(train_resume),
+    CASE(train_same_bits_for_any_threads), CASE(train_large_batches_for_any_threads),
+    CASE(train_seeds), CASE(train_resume),
     CASE(train_other_dataset), CASE(train_accumulate), CASE(train_fit_defaults),
     CASE(train_fit_validation_split), CASE(train_fit_gives_the_arena_back),
     CASE(train_fit_early_stopping), CASE(train_fit_watches_training),
