@@ -14362,6 +14362,8 @@ static ae_status ae__save(ae_model *m, const char *path, ae__sink *memory, int f
 #ifndef AE_NO_STDIO
     else
         status = ae__write_file(m->arena, path, ae__put_model, &w);
+#else
+    (void)path;
 #endif
     if (probe)
         ae__report(m, probe, "%s", w.probe->error);
