@@ -103,13 +103,14 @@
       AE_NO_THREADS      impl  no OpenMP and no parallel_for
       AE_USE_CBLAS       impl  linear layers by cblas_sgemm of <cblas.h>; link a CBLAS
       AE_USE_ZLIB        impl  loaders read .gz too; link zlib
+      AE_USE_CUDA        impl  models train and run on an NVIDIA GPU: see ae_cuda.cuh
       Redefinable:
       AE_API             all   extern (static with AE_STATIC)
       AE_MALLOC(bytes), AE_FREE(pointer)   impl   malloc, free; both or neither
       AE_HEADER_FILENAME impl  "ae.h": the name by which the header includes itself
 
-   AE.H DOES NOT   print, exit, abort, start threads of its own, keep globals, use fast-math, read
-   pictures, or run on a GPU.
+   AE.H DOES NOT   print, exit, abort, start threads of its own, keep globals, use fast-math, or
+   read pictures.
 */
 
 #ifndef AE__PASS /* the header includes itself for its kernels */
@@ -198,6 +199,7 @@ typedef struct ae_exec {
     void *user;                 /* handed to parallel_for                                       */
     float *scratch;             /* for convolutions: threads * AE_SCRATCH floats, or NULL: a
                                    smaller one on the stack                                     */
+    void *device;               /* a model's GPU, its own to set; NULL: the processor           */
 } ae_exec;
 
 #define AE_SCRATCH 98304        /* floats of scratch per thread                                 */
@@ -221,6 +223,8 @@ typedef struct ae_arena {
     unsigned char *next;        /* first free byte                                              */
     unsigned char *end;         /* one past the block                                           */
     void *owned;                /* what ae_arena_free gives back, or NULL for a caller's block  */
+    void *devices;              /* what its models hold on GPUs: given back by ae_arena_free, and
+                                   by ae_arena_rewind to before they were built                 */
     char error[AE_ERROR_MAX];   /* the last error of a loader or writer that used this arena    */
 } ae_arena;
 
@@ -820,6 +824,24 @@ AE_API ae_status ae_model_status(const ae_model *m);
 AE_API ae_status ae_set_exec(ae_model *m, const ae_exec *e);
 AE_API ae_status ae_set_threads(ae_model *m, int threads);
 
+/* Where the model computes. AUTO, the default: on a GPU when the program is compiled with
+   AE_USE_CUDA and there is one, else on the processor; the environment variable AE_DEVICE (auto,
+   cpu, cuda) may choose then. CUDA: nowhere else, ae_build fails without. Before ae_build.
+   On a GPU functions that compute return before the work is done, and results are waited for where
+   they are read: ae_get, ae_param_data, ae_batch_loss, ae_mean_loss, ae_predict..., ae_sync,
+   ae_epoch's end, saving. There a step's error is reported; nothing changes from that step on.
+   What ae_get, ae_param_data and ae_param_grad return is a copy for the processor, valid until the
+   model runs again; ae_set puts values in, and what is written to ae_param_data's array counts for
+   the next run. Forks and the tools compute on the processor.
+   Errors: AE_E_ARG (built already, no such kind); ae_build's AE_E_DEVICE. */
+typedef enum ae_device_kind { AE_DEVICE_AUTO, AE_DEVICE_CPU, AE_DEVICE_CUDA } ae_device_kind;
+AE_API ae_status ae_set_device(ae_model *m, ae_device_kind kind);
+/* Where a built model computes: "cpu", "cuda: NVIDIA H100 ...", or why it is not the GPU:
+   "cpu: no usable GPU (cudaErrorNoDevice: ...)". Before ae_build: "". */
+AE_API const char *ae_device(const ae_model *m);
+/* Waits until all is done. Errors: those of the steps since the last look, AE_E_DEVICE. */
+AE_API ae_status ae_sync(ae_model *m);
+
 /* Operations. Each returns a new tensor, or NULL after a mistake, which ae_build then reports;
    NULL passes through. Shapes are of one sample: (c,h,w), vectors are (n,1,1). */
 AE_API ae_tensor *ae_input(ae_model *m, int c, int h, int w);
@@ -1078,7 +1100,9 @@ AE_API int ae_vq_usage(ae_model *m, const ae_tensor *q, double *perplexity);
 
 /* A second workspace for a built model: shares its parameters, owns its activations, planned for
    inference. One per thread; all of them may run at once while nobody trains m. The tensors of m
-   are used with it. NULL: no room, batch < 1 or m not built (arena->error says). */
+   are used with it. Of a model on a GPU it has the parameters of this moment (and of each later
+   ae_param_data, ae_snapshot or saving of m).
+   NULL: no room, batch < 1 or m not built (arena->error says). */
 AE_API ae_model *ae_fork(const ae_model *m, ae_arena *arena, int batch);
 
 typedef enum ae_precision {
@@ -1206,6 +1230,11 @@ AE_API ae_status ae_mnist_load_test(ae_dataset *test, ae_arena *arena, const cha
 /* Copies n samples from `first` on into the model: into its first input, and into its labels.
    order 0: as they stand; else a permutation with that number.   Errors: AE_E_SHAPE, AE_E_ARG */
 AE_API ae_status ae_feed(ae_model *m, const ae_dataset *d, size_t first, int n, uint64_t order);
+/* Keeps d's values, labels and index on the model's GPU: batches of this dataset (or of its first
+   samples: ae_dataset_head) are then made there. The arrays must not change. One dataset for
+   training and one for evaluation may be there at a time. On the processor: nothing to do.
+   Errors: AE_E_DEVICE (no room), AE_E_ARG, AE_E_SHAPE. */
+AE_API ae_status ae_data_upload(ae_model *m, const ae_dataset *d);
 /* out (n, size of t) = t for all n samples of d, as they stand: codes of a whole dataset. */
 AE_API ae_status ae_predict_dataset(ae_model *m, const ae_tensor *t, float *out,
                                     const ae_dataset *d);
@@ -1639,6 +1668,14 @@ AE_API ae_status ae_overfit_test(ae_model *m, const ae_dataset *d, const ae_opti
 #ifdef AE_USE_CBLAS
 #include <cblas.h>  /* cblas_sgemm */
 #endif
+#ifdef AE_USE_CUDA
+#define AE__CUDA_LANGUAGE
+#include "ae_cuda.cuh" /* __device__, cudaMalloc, ... */
+#undef AE__CUDA_LANGUAGE
+#define AE__HD __host__ __device__
+#else
+#define AE__HD              /* a function that a GPU's kernels call too */
+#endif
 
 #if defined(AE_MALLOC) != defined(AE_FREE)
 #error "define both AE_MALLOC and AE_FREE, or neither"
@@ -1998,6 +2035,10 @@ AE_API ae_arena *ae_arena_new(size_t bytes)
 
 AE_API void ae_arena_free(ae_arena *arena)
 {
+#ifdef AE_USE_CUDA
+    if (arena)
+        ae__cu_release(&arena->devices, arena->base);
+#endif
     if (arena && arena->owned)
         AE_FREE(arena->owned);
 }
@@ -2025,14 +2066,18 @@ AE_API size_t ae_arena_left(const ae_arena *arena)
 
 AE_API void ae_arena_rewind(ae_arena *arena, size_t mark)
 {
-    if (arena && mark <= ae_arena_used(arena))
+    if (arena && mark <= ae_arena_used(arena)) {
         arena->next = arena->base + mark;
+#ifdef AE_USE_CUDA
+        ae__cu_release(&arena->devices, arena->next);
+#endif
+    }
 }
 
 /* ---------------------------------------------------------------------------
    >>rng   counter-based randomness: a value depends on its place alone       */
 
-AE_API void ae_philox(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2])
+static AE__HD void ae__philox(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2])
 {
     uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
     uint32_t k0 = key[0], k1 = key[1];
@@ -2052,8 +2097,13 @@ AE_API void ae_philox(uint32_t out[4], const uint32_t counter[4], const uint32_t
     out[3] = c3;
 }
 
+AE_API void ae_philox(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2])
+{
+    ae__philox(out, counter, key);
+}
+
 // Block number `block` of a sequence: elements 4 block ... 4 block + 3.
-static void ae__random_block(uint32_t out[4], uint64_t block, ae_random r)
+static AE__HD void ae__random_block(uint32_t out[4], uint64_t block, ae_random r)
 {
     uint32_t counter[4], key[2];
     counter[0] = (uint32_t)block;
@@ -2062,12 +2112,12 @@ static void ae__random_block(uint32_t out[4], uint64_t block, ae_random r)
     counter[3] = (uint32_t)(r.step >> 32) ^ (uint32_t)(block >> 32) * 0x9E3779B9u;
     key[0] = (uint32_t)r.seed;
     key[1] = (uint32_t)(r.seed >> 32);
-    ae_philox(out, counter, key);
+    ae__philox(out, counter, key);
 }
 
 // A Feistel network is a bijection whatever its round function: the halves of the number take
 // turns being mixed into each other. Numbers beyond n walk on until they fall inside.
-AE_API uint64_t ae_random_permute(uint64_t i, uint64_t n, ae_random r)
+static AE__HD uint64_t ae__permute(uint64_t i, uint64_t n, ae_random r)
 {
     uint32_t keys[8];
     int half = 1;
@@ -2090,6 +2140,11 @@ AE_API uint64_t ae_random_permute(uint64_t i, uint64_t n, ae_random r)
         i = left << half | right;
     } while (i >= n);
     return i;
+}
+
+AE_API uint64_t ae_random_permute(uint64_t i, uint64_t n, ae_random r)
+{
+    return ae__permute(i, n, r);
 }
 
 /* ---------------------------------------------------------------------------
@@ -2267,6 +2322,7 @@ AE__INLINE int32_t ae__four(const void *p) { int32_t i; memcpy(&i, p, 4); return
 #define AE__PASS_NEON 3
 #define AE__PASS_AVX2 4
 #define AE__PASS_AVX512 5
+#define AE__PASS_CUDA 6
 
 // AE__CERTAIN: the kernels that this kind of processor has for certain.
 #if defined(AE__NEON)
@@ -2332,6 +2388,12 @@ AE__INLINE int32_t ae__four(const void *p) { int32_t i; memcpy(&i, p, 4); return
 #endif
 #endif
 
+#ifdef AE_USE_CUDA
+#define AE__PASS AE__PASS_CUDA
+#include AE_HEADER_FILENAME
+#undef AE__PASS
+#endif
+
 
 #endif /* AE_IMPLEMENTATION */
 #else /* AE__PASS */
@@ -2341,10 +2403,39 @@ AE__INLINE int32_t ae__four(const void *p) { int32_t i; memcpy(&i, p, 4); return
    AE__MR rows and AE__NV vectors make the tile of the matrix product: as many sums as fit into the
    registers with AE__NV + 1 to spare. */
 
+#if AE__PASS == AE__PASS_CUDA
+#define AE__ELEMENTS    /* only what is done to one element: the GPU has loops of its own */
+#define AE__TEXT static __device__ __forceinline__
+#define AE__LOOP static __device__ __forceinline__
+#else
+#define AE__TEXT AE__INLINE
+#define AE__LOOP static
+#endif
+
+#if AE__PASS == AE__PASS_SCALAR || AE__PASS == AE__PASS_CUDA
 #if AE__PASS == AE__PASS_SCALAR
 #define AE__SUFFIX scalar
 #define AE__NAME "scalar"
 #define AE__ISA AE_ISA_SCALAR
+#define AE__ADD(a, b) ((a) + (b))
+#define AE__SUB(a, b) ((a) - (b))
+#define AE__MUL(a, b) ((a) * (b))
+#ifdef AE__FUSED
+#define AE__FMA(a, b, c) fmaf(a, b, c)
+#else
+#define AE__FMA(a, b, c) ((a) * (b) + (c))
+#endif
+#else   // one element, one thread of a GPU; nothing is fused that does not say so
+#define AE__SUFFIX cuda
+#define AE__ADD(a, b) __fadd_rn(a, b)
+#define AE__SUB(a, b) __fsub_rn(a, b)
+#define AE__MUL(a, b) __fmul_rn(a, b)
+#define AE__FMA(a, b, c) fmaf(a, b, c)
+#undef AE__ROUND
+#define AE__ROUND(v) (void)(v)
+#define AE__LOADK(p, k) AE__LOADU(p)
+#define AE__STOREK(p, v, k) AE__STOREU(p, v)
+#endif
 #define AE__VN 1
 #define AE__MR 4
 #define AE__NV 8
@@ -2354,15 +2445,7 @@ AE__INLINE int32_t ae__four(const void *p) { int32_t i; memcpy(&i, p, 4); return
 #define AE__SET1(x) (x)
 #define AE__LOADU(p) (*(p))
 #define AE__STOREU(p, v) (*(p) = (v))
-#define AE__ADD(a, b) ((a) + (b))
-#define AE__SUB(a, b) ((a) - (b))
-#define AE__MUL(a, b) ((a) * (b))
 #define AE__DIV(a, b) ((a) / (b))
-#ifdef AE__FUSED
-#define AE__FMA(a, b, c) fmaf(a, b, c)
-#else
-#define AE__FMA(a, b, c) ((a) * (b) + (c))
-#endif
 #define AE__MIN(a, b) ((a) < (b) ? (a) : (b))
 #define AE__MAX(a, b) ((a) > (b) ? (a) : (b))
 #define AE__ABS(a) fabsf(a)
@@ -2370,8 +2453,8 @@ AE__INLINE int32_t ae__four(const void *p) { int32_t i; memcpy(&i, p, 4); return
 #define AE__GT(a, b) ((a) > (b))
 #define AE__GE(a, b) ((a) >= (b))
 #define AE__SELECT(m, a, b) ((m) ? (a) : (b))
-#define AE__BITS(v) ae__bits(v)
-#define AE__FLOAT(i) ae__float(i)
+#define AE__BITS(v) AE__K(bits)(v)
+#define AE__FLOAT(i) AE__K(float)(i)
 #define AE__ISET1(x) (x)
 #define AE__IADD(a, b) ((int32_t)((uint32_t)(a) + (uint32_t)(b)))
 #define AE__ISUB(a, b) ((int32_t)((uint32_t)(a) - (uint32_t)(b)))
@@ -2384,14 +2467,14 @@ AE__INLINE int32_t ae__four(const void *p) { int32_t i; memcpy(&i, p, 4); return
 #define AE__ODD(a, b) (b)
 #define AE__TWICE_LOW(v) (v)
 #define AE__TWICE_HIGH(v) (v)
-#define AE__TO_INT(v) ae__to_int(v)
+#define AE__TO_INT(v) AE__K(to_int)(v)
 #define AE__FROM_INT(i) ((float)(i))
 #define AE__BYTES(p) ((float)*(p))
 #define AE__HALVES_HIGH(p) ((int32_t)((uint32_t)*(p) << 16))
-AE__INLINE int32_t ae__bits(float x) { int32_t i; memcpy(&i, &x, 4); return i; }
-AE__INLINE float ae__float(int32_t i) { float x; memcpy(&x, &i, 4); return x; }
+AE__TEXT int32_t AE__K(bits)(float x) { int32_t i; memcpy(&i, &x, 4); return i; }
+AE__TEXT float AE__K(float)(int32_t i) { float x; memcpy(&x, &i, 4); return x; }
 // To the nearest; 0 for what does not fit, NaN included.
-AE__INLINE int32_t ae__to_int(float x)
+AE__TEXT int32_t AE__K(to_int)(float x)
 {
     if (!(x > -1e9f && x < 1e9f)) return 0;
     return (int32_t)(x + (x < 0.0f ? -0.5f : 0.5f));
@@ -2659,14 +2742,14 @@ AE__INLINE int32_t ae__to_int(float x)
 #ifndef AE__LOADK
 #define AE__LOADK(p, k) AE__K(load_part)(p, k)
 #define AE__STOREK(p, v, k) AE__K(store_part)(p, v, k)
-AE__INLINE AE__V AE__K(load_part)(const float *p, size_t k)
+AE__TEXT AE__V AE__K(load_part)(const float *p, size_t k)
 {
     float part[AE__VN] = {0.0f};
     memcpy(part, p, k * sizeof part[0]);
     return AE__LOADU(part);
 }
 
-AE__INLINE void AE__K(store_part)(float *p, AE__V v, size_t k)
+AE__TEXT void AE__K(store_part)(float *p, AE__V v, size_t k)
 {
     float part[AE__VN];
     AE__STOREU(part, v);
@@ -2676,24 +2759,25 @@ AE__INLINE void AE__K(store_part)(float *p, AE__V v, size_t k)
 
 /* The vector at p where only k >= 1 floats are left: further lanes are 0. Every loop over elements
    is  for (size_t i = 0; i < n; i += AE__VN)  with n - i floats left. */
-AE__INLINE AE__V AE__K(load)(const float *p, size_t k)
+AE__TEXT AE__V AE__K(load)(const float *p, size_t k)
 {
     return k >= AE__VN ? AE__LOADU(p) : AE__LOADK(p, k);
 }
 
-AE__INLINE void AE__K(store)(float *p, AE__V v, size_t k)
+AE__TEXT void AE__K(store)(float *p, AE__V v, size_t k)
 {
     if (k >= AE__VN) AE__STOREU(p, v);
     else AE__STOREK(p, v, k);
 }
 
+#ifndef AE__ELEMENTS
 // v with lanes from k on set to 0.
-AE__INLINE AE__V AE__K(keep)(AE__V v, size_t k)
+AE__TEXT AE__V AE__K(keep)(AE__V v, size_t k)
 {
     return k >= AE__VN ? v : AE__SELECT(AE__FIRST(k), v, AE__SET1(0.0f));
 }
 
-AE__INLINE double AE__K(sum_lanes)(AE__V v)
+AE__TEXT double AE__K(sum_lanes)(AE__V v)
 {
     float lane[AE__VN];
     double sum = 0.0;
@@ -2708,7 +2792,7 @@ AE__INLINE double AE__K(sum_lanes)(AE__V v)
    is. Each element of c is a sum over k in its order, whatever tile it falls into. */
 
 // dst[p*NR + j] = b[p*brs + j]; columns past `cols` are 0.
-AE__INLINE void AE__K(pack_rows)(float *dst, const float *b, ptrdiff_t brs, int cols, int k)
+AE__TEXT void AE__K(pack_rows)(float *dst, const float *b, ptrdiff_t brs, int cols, int k)
 {
     for (int p = 0; p < k; p++, b += brs, dst += AE__NR) {
         AE__UNROLL
@@ -2722,7 +2806,7 @@ AE__INLINE void AE__K(pack_rows)(float *dst, const float *b, ptrdiff_t brs, int 
 #if AE__VN > 1
 /* row[q] = b[q + j*bcs] for q < 4 and AE__VN columns j. Vector t of x holds four q of the columns
    t, t+4, t+8, ...: transposing each 4 x 4 block leaves one q per vector. */
-AE__INLINE void AE__K(transpose)(AE__V *row, const float *b, ptrdiff_t bcs)
+AE__TEXT void AE__K(transpose)(AE__V *row, const float *b, ptrdiff_t bcs)
 {
     const float *b1 = b + bcs, *b2 = b1 + bcs, *b3 = b2 + bcs;
     const ptrdiff_t next = 4 * bcs;
@@ -2739,7 +2823,7 @@ AE__INLINE void AE__K(transpose)(AE__V *row, const float *b, ptrdiff_t bcs)
 #endif
 
 // dst[p*NR + j] = b[p + j*bcs]; of the first nv vectors, columns past `cols` are 0.
-AE__INLINE void AE__K(pack_columns)(float *dst, const float *b, ptrdiff_t bcs, int cols, int k,
+AE__TEXT void AE__K(pack_columns)(float *dst, const float *b, ptrdiff_t bcs, int cols, int k,
                                     int nv)
 {
     for (int j = 0; j < nv * AE__VN; j += AE__VN) {
@@ -2766,7 +2850,7 @@ AE__INLINE void AE__K(pack_columns)(float *dst, const float *b, ptrdiff_t bcs, i
 /* One tile: c (rows,vectors*AE__VN) = old + k products, A(r,p) = a[r*ars + p*acs]; old may be c.
    `rows`, `vectors` and one of A's strides are constants where this is inlined, so that the sums
    stay in registers. */
-AE__INLINE void AE__K(tile)(float *c, ptrdiff_t ldc, const float *old, ptrdiff_t ldold,
+AE__TEXT void AE__K(tile)(float *c, ptrdiff_t ldc, const float *old, ptrdiff_t ldold,
                             const float *a, ptrdiff_t ars, ptrdiff_t acs, const float *b,
                             ptrdiff_t ldb, int rows, int vectors, int k)
 {
@@ -2799,7 +2883,7 @@ AE__INLINE void AE__K(tile)(float *c, ptrdiff_t ldc, const float *old, ptrdiff_t
 #if AE__VN > 1
 /* The same with A(r,p) = a[r*ars + p] and B(p,j) = b[p + j*bcs] where it is: for few rows it costs
    less to transpose B in registers than to copy it first. k >= 4. */
-AE__INLINE void AE__K(tile_columns)(float *c, ptrdiff_t ldc, const float *old, ptrdiff_t ldold,
+AE__TEXT void AE__K(tile_columns)(float *c, ptrdiff_t ldc, const float *old, ptrdiff_t ldold,
                                     const float *a, ptrdiff_t ars, const float *b, ptrdiff_t bcs,
                                     int rows, int k)
 {
@@ -2840,7 +2924,7 @@ AE__INLINE void AE__K(tile_columns)(float *c, ptrdiff_t ldc, const float *old, p
 
 /* All tiles of a panel: c (m,vectors*AE__VN) = old + A panel. They are as high as m allows, so that
    a few rows do not cost as much as AE__MR. */
-AE__INLINE void AE__K(tiles)(float *c, ptrdiff_t ldc, const float *old, ptrdiff_t ldold,
+AE__TEXT void AE__K(tiles)(float *c, ptrdiff_t ldc, const float *old, ptrdiff_t ldold,
                              const float *a, ptrdiff_t ars, ptrdiff_t acs, const float *b,
                              ptrdiff_t ldb, int m, int vectors, int k)
 {
@@ -2969,7 +3053,7 @@ static void AE__K(gemm)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars, 
 #define AE__HALVES(p) AE__K(halves)(AE__HALVES_HIGH(p))
 /* Of finite halves in the upper 16 bits of i. Below 2^-14 they have no leading 1: it is given and
    taken away again, so that no denormal float is made. */
-AE__INLINE AE__V AE__K(halves)(AE__I i)
+AE__TEXT AE__V AE__K(halves)(AE__I i)
 {
     const AE__V least = AE__SET1(6.103515625e-5f);      // 2^-14
     const AE__I size = AE__SHR(AE__IAND(i, AE__ISET1(0x7fff0000)), 3);
@@ -2980,7 +3064,7 @@ AE__INLINE AE__V AE__K(halves)(AE__I i)
 }
 #endif
 
-AE__INLINE AE__V AE__K(decode)(const void *small, size_t at, int half)
+AE__TEXT AE__V AE__K(decode)(const void *small, size_t at, int half)
 {
     return half ? AE__HALVES((const uint16_t *)small + at) : AE__BYTES((const int8_t *)small + at);
 }
@@ -2994,7 +3078,7 @@ static void AE__K(expand)(float *w, const void *small, int half, size_t n)
 }
 
 // y = scale sum + bias, for up to AE__VN columns.
-AE__INLINE void AE__K(small_end)(float *y, AE__V sum, const float *scale, const float *bias,
+AE__TEXT void AE__K(small_end)(float *y, AE__V sum, const float *scale, const float *bias,
                                  size_t left)
 {
     const AE__V b = bias ? AE__K(load)(bias, left) : AE__SET1(0.0f);
@@ -3004,7 +3088,7 @@ AE__INLINE void AE__K(small_end)(float *y, AE__V sum, const float *scale, const 
 #if AE__VN > 1
 /* One row of y, without a copy of the weights. The sum is cut into an even number of blocks, `deep`
    each; two at a time go side by side, since one would wait for its own last addition. */
-AE__INLINE void AE__K(small_row)(float *y, const float *x, const void *panel, const float *scale,
+AE__TEXT void AE__K(small_row)(float *y, const float *x, const void *panel, const float *scale,
                                  const float *bias, int half, int D, int cols, int deep)
 {
     for (int j = 0; j < cols; j += AE__SMALL_V * AE__VN) {
@@ -3077,7 +3161,7 @@ static void AE__K(small)(float *y, int ldy, const float *x, const void *panel, c
 #if AE__VN > 4      // where there are masked loads
 /* Lines of n floats from every other place, and to every other place: the others keep what they
    have. Down the lines a vector at a time, so that masks are made once. */
-AE__INLINE void AE__K(pick)(float *to, ptrdiff_t to_pitch, const float *from, ptrdiff_t from_pitch,
+AE__TEXT void AE__K(pick)(float *to, ptrdiff_t to_pitch, const float *from, ptrdiff_t from_pitch,
                             int lines, int n, AE__V start, int add)
 {
     for (int j = 0; j < n; j += AE__VN, to += AE__VN, from += 2 * AE__VN) {
@@ -3094,7 +3178,7 @@ AE__INLINE void AE__K(pick)(float *to, ptrdiff_t to_pitch, const float *from, pt
     }
 }
 
-AE__INLINE void AE__K(spread)(float *to, ptrdiff_t to_pitch, const float *from,
+AE__TEXT void AE__K(spread)(float *to, ptrdiff_t to_pitch, const float *from,
                               ptrdiff_t from_pitch, int lines, int n, AE__V start, int add)
 {
     const AE__M even = AE__GT(AE__LOADU(ae__even), AE__SET1(0.0f));
@@ -3112,7 +3196,7 @@ AE__INLINE void AE__K(spread)(float *to, ptrdiff_t to_pitch, const float *from,
 
 /* Lines of n floats without steps. The last vector of a line overlaps the one before, and is
    computed before that one is written. */
-AE__INLINE void AE__K(whole_lines)(float *to, ptrdiff_t to_pitch, const float *from,
+AE__TEXT void AE__K(whole_lines)(float *to, ptrdiff_t to_pitch, const float *from,
                                    ptrdiff_t from_pitch, int lines, int n, AE__V start, int add)
 {
     const int last = n - AE__VN;
@@ -3165,7 +3249,7 @@ static void AE__K(lines)(float *to, ptrdiff_t to_pitch, int to_step, const float
 }
 
 // One tile of `rows` x nv vectors: c = or += the sum over p of a[r*ars + at[p].a] b[at[p].b + j].
-AE__INLINE void AE__K(conv_tile)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars,
+AE__TEXT void AE__K(conv_tile)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars,
                                  const float *b, const ae__spot *at, int k, int add, int rows,
                                  int nv)
 {
@@ -3198,7 +3282,7 @@ AE__INLINE void AE__K(conv_tile)(float *c, ptrdiff_t ldc, const float *a, ptrdif
 }
 
 // Some rows of c; with few of them, wider tiles give as many independent sums.
-AE__INLINE void AE__K(conv_rows)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars,
+AE__TEXT void AE__K(conv_rows)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars,
                                  const float *b, const ae__spot *at, int n, int k, int add,
                                  int rows, int nv)
 {
@@ -3242,7 +3326,7 @@ static void AE__K(conv)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars, 
 #ifndef AE_NO_TRAIN
 /* One tile: c (rows,nv vectors) += the sum over pixels of B(r,pixel) panel(pixel,v). Rows from
    `left` on are the last one again, and are not kept. */
-AE__INLINE void AE__K(weights_tile)(float *c, const float *b, const ae__spot *at, int pitch,
+AE__TEXT void AE__K(weights_tile)(float *c, const float *b, const ae__spot *at, int pitch,
                                     const float *panel, int lines, int width, int left, int rows,
                                     int nv)
 {
@@ -3331,18 +3415,19 @@ static double AE__K(plane_sum)(const float *x, size_t stride, size_t planes, siz
     return sum;
 }
 #endif
+#endif
 
 /* ---- mathematics ----
    Polynomials: interpolation at Chebyshev nodes, computed with 40 digits and rounded to float. */
 
 // 2^n for a whole n in -126 ... 127.
-AE__INLINE AE__V AE__K(pow2)(AE__V n)
+AE__TEXT AE__V AE__K(pow2)(AE__V n)
 {
     return AE__FLOAT(AE__SHL(AE__IADD(AE__TO_INT(n), AE__ISET1(127)), 23));
 }
 
 // e^x = 2^n (1 + q): returns q = e^r - 1 with x = n ln 2 + r, |r| <= ln 2 / 2. |x| < 1000.
-AE__INLINE AE__V AE__K(exp_split)(AE__V x, AE__V *n)
+AE__TEXT AE__V AE__K(exp_split)(AE__V x, AE__V *n)
 {
     *n = AE__FROM_INT(AE__TO_INT(AE__MUL(x, AE__SET1(1.44269504f))));
     // ln 2 in two parts: n times the first is exact.
@@ -3359,7 +3444,7 @@ AE__INLINE AE__V AE__K(exp_split)(AE__V x, AE__V *n)
 }
 
 // e^x; 0 below -104, infinite above 88.7.
-AE__INLINE AE__V AE__K(exp)(AE__V x)
+AE__TEXT AE__V AE__K(exp)(AE__V x)
 {
     AE__V n;
     x = AE__MIN(AE__SET1(89.0f), AE__MAX(AE__SET1(-104.0f), x));
@@ -3371,7 +3456,7 @@ AE__INLINE AE__V AE__K(exp)(AE__V x)
 }
 
 // e^x - 1 for x <= 30 (beyond, it stays there): near 0 without cancellation.
-AE__INLINE AE__V AE__K(expm1)(AE__V x)
+AE__TEXT AE__V AE__K(expm1)(AE__V x)
 {
     AE__V n;
     x = AE__MIN(AE__SET1(30.0f), AE__MAX(AE__SET1(-30.0f), x));
@@ -3381,7 +3466,7 @@ AE__INLINE AE__V AE__K(expm1)(AE__V x)
 }
 
 // x = 2^e (1 + f), 1 + f in sqrt(1/2) ... sqrt(2), for a normal x > 0.
-AE__INLINE AE__V AE__K(log_split)(AE__V x, AE__V *e)
+AE__TEXT AE__V AE__K(log_split)(AE__V x, AE__V *e)
 {
     const AE__I bits = AE__BITS(x);
     const AE__I exponent = AE__SAR(AE__ISUB(bits, AE__ISET1(0x3f3504f3)), 23);
@@ -3390,7 +3475,7 @@ AE__INLINE AE__V AE__K(log_split)(AE__V x, AE__V *e)
 }
 
 // a b + c, fused or, where the result must be the same on every processor, rounded twice.
-AE__INLINE AE__V AE__K(mul_add)(AE__V a, AE__V b, AE__V c, int same)
+AE__TEXT AE__V AE__K(mul_add)(AE__V a, AE__V b, AE__V c, int same)
 {
     if (!same) return AE__FMA(a, b, c);
     AE__V product = AE__MUL(a, b);
@@ -3399,7 +3484,7 @@ AE__INLINE AE__V AE__K(mul_add)(AE__V a, AE__V b, AE__V c, int same)
 }
 
 // e ln 2 + ln(1 + f), |f| < 0.42.
-AE__INLINE AE__V AE__K(log_join)(AE__V e, AE__V f, int same)
+AE__TEXT AE__V AE__K(log_join)(AE__V e, AE__V f, int same)
 {
     const AE__V f2 = AE__MUL(f, f);
     // (ln(1 + f) - f + f^2/2) / f^3
@@ -3421,7 +3506,7 @@ AE__INLINE AE__V AE__K(log_join)(AE__V e, AE__V f, int same)
 }
 
 // ln(1 + x) for x > -1; where 1 + x would lose x, x is f.
-AE__INLINE AE__V AE__K(log1p)(AE__V x)
+AE__TEXT AE__V AE__K(log1p)(AE__V x)
 {
     AE__V e;
     const AE__V zero = AE__SET1(0.0f);
@@ -3431,14 +3516,14 @@ AE__INLINE AE__V AE__K(log1p)(AE__V x)
 }
 
 // 1 / (1 + e^-x)
-AE__INLINE AE__V AE__K(sigmoid)(AE__V x)
+AE__TEXT AE__V AE__K(sigmoid)(AE__V x)
 {
     const AE__V one = AE__SET1(1.0f);
     return AE__DIV(one, AE__ADD(one, AE__K(exp)(AE__SUB(AE__SET1(0.0f), x))));
 }
 
 // tanh x = q / (q + 2), q = e^2x - 1; 1 beyond |x| = 10.
-AE__INLINE AE__V AE__K(tanh)(AE__V x)
+AE__TEXT AE__V AE__K(tanh)(AE__V x)
 {
     x = AE__MIN(AE__SET1(10.0f), AE__MAX(AE__SET1(-10.0f), x));
     const AE__V q = AE__K(expm1)(AE__ADD(x, x));
@@ -3447,7 +3532,7 @@ AE__INLINE AE__V AE__K(tanh)(AE__V x)
 
 // The normal distribution: returns Phi(x), the share below x, and its density. With s = |x|,
 // Phi(-s) = e^(-s^2/2) u P(t), u = 1/(s + 4), t = 1 - 8 u: the ratio of the two is that smooth.
-AE__INLINE AE__V AE__K(normal)(AE__V x, AE__V *density)
+AE__TEXT AE__V AE__K(normal)(AE__V x, AE__V *density)
 {
     const AE__V one = AE__SET1(1.0f);
     const AE__V s = AE__MIN(AE__SET1(15.0f), AE__ABS(x));      // beyond, e^(-s^2/2) is 0
@@ -3476,7 +3561,7 @@ AE__INLINE AE__V AE__K(normal)(AE__V x, AE__V *density)
 #define AE__GELU_B 0.0713548163f    // 0.044715 times that
 
 // act(x). Where a factor is 0 already, x is held finite: 0 times infinity would be NaN.
-AE__INLINE AE__V AE__K(act_of)(AE__V x, int act, AE__V a)
+AE__TEXT AE__V AE__K(act_of)(AE__V x, int act, AE__V a)
 {
     const AE__V zero = AE__SET1(0.0f);
     AE__V unused;
@@ -3500,7 +3585,8 @@ AE__INLINE AE__V AE__K(act_of)(AE__V x, int act, AE__V a)
     }
 }
 
-AE__INLINE void AE__K(act_loop)(float *y, const float *x, int act, float a, size_t n)
+#ifndef AE__ELEMENTS
+AE__TEXT void AE__K(act_loop)(float *y, const float *x, int act, float a, size_t n)
 {
     for (size_t i = 0; i < n; i += AE__VN) {
         const AE__V v = AE__K(act_of)(AE__K(load)(x + i, n - i), act, AE__SET1(a));
@@ -3601,13 +3687,14 @@ static void AE__K(column_sum)(float *y, const float *x, size_t ldx, int rows, in
         }
     }
 }
+#endif
 
 /* ---- random numbers ---- the same on every processor: nothing is fused */
 
 // The words of the next blocks, AE__VN / 2 of them but at least one: words 0 and 2 of each go to
 // even, 1 and 3 to odd. In the order of zipping these two: see AE__K(random).
 #if AE__VN == 1
-AE__INLINE void AE__K(words)(int32_t *even, int32_t *odd, uint64_t block, ae_random r)
+AE__TEXT void AE__K(words)(int32_t *even, int32_t *odd, uint64_t block, ae_random r)
 {
     uint32_t word[4];
     ae__random_block(word, block, r);
@@ -3618,7 +3705,7 @@ AE__INLINE void AE__K(words)(int32_t *even, int32_t *odd, uint64_t block, ae_ran
 }
 #else
 // ae_philox, a block in each 64 bits: of the counter words the low halves count.
-AE__INLINE void AE__K(words)(AE__I *even, AE__I *odd, AE__I block, ae_random r)
+AE__TEXT void AE__K(words)(AE__I *even, AE__I *odd, AE__I block, ae_random r)
 {
     AE__I c0 = block, c1 = AE__ISET1((int32_t)r.stream), c2 = AE__ISET1((int32_t)r.step);
     AE__I c3 = AE__IXOR(AE__ISET1((int32_t)(r.step >> 32)),
@@ -3639,13 +3726,13 @@ AE__INLINE void AE__K(words)(AE__I *even, AE__I *odd, AE__I block, ae_random r)
 #endif
 
 // 24 bits to [0, 1).
-AE__INLINE AE__V AE__K(unit)(AE__I bits)
+AE__TEXT AE__V AE__K(unit)(AE__I bits)
 {
     return AE__MUL(AE__FROM_INT(AE__SHR(bits, 8)), AE__SET1(1.0f / 16777216.0f));
 }
 
 // Box & Muller 1958: two uniforms become two independent normals.
-AE__INLINE void AE__K(normals)(AE__I even, AE__I odd, AE__V *first, AE__V *second)
+AE__TEXT void AE__K(normals)(AE__I even, AE__I odd, AE__V *first, AE__V *second)
 {
     AE__V e;
     // The radius, of a uniform in (0, 1]: its logarithm is finite.
@@ -3672,6 +3759,7 @@ AE__INLINE void AE__K(normals)(AE__I even, AE__I odd, AE__V *first, AE__V *secon
     *second = AE__MUL(radius, AE__FLOAT(AE__IXOR(sine, AE__IAND(AE__SHL(quarter, 30), minus))));
 }
 
+#ifndef AE__ELEMENTS
 static void AE__K(random)(float *x, size_t n, uint64_t block, ae_random r, int normal)
 {
 #if AE__VN > 1
@@ -3711,10 +3799,11 @@ static void AE__K(random)(float *x, size_t n, uint64_t block, ae_random r, int n
     }
 #endif
 }
+#endif
 
 // Gaussian noise is held in low ... high when low < high. What is replaced becomes low for the
 // lower half of the probability, high for the rest.
-static void AE__K(noise)(float *y, float *mask, const float *x, const float *draw,
+AE__LOOP void AE__K(noise)(float *y, float *mask, const float *x, const float *draw,
                          const ae__noise *t, size_t n)
 {
     const AE__V zero = AE__SET1(0.0f), one = AE__SET1(1.0f), a = AE__SET1(t->a);
@@ -3742,10 +3831,11 @@ static void AE__K(noise)(float *y, float *mask, const float *x, const float *dra
     }
 }
 
+#ifndef AE__ELEMENTS
 /* ---- windows of 2 x 2 ---- */
 
 // The even and the odd elements of n pairs, AE__VN of them at most.
-AE__INLINE void AE__K(pairs)(AE__V *even, AE__V *odd, const float *x, size_t n)
+AE__TEXT void AE__K(pairs)(AE__V *even, AE__V *odd, const float *x, size_t n)
 {
     const AE__V a = AE__K(load)(x, 2 * n);
     const AE__V b = 2 * n > AE__VN ? AE__K(load)(x + AE__VN, 2 * n - AE__VN) : AE__SET1(0.0f);
@@ -3754,7 +3844,7 @@ AE__INLINE void AE__K(pairs)(AE__V *even, AE__V *odd, const float *x, size_t n)
 }
 
 // v = w where w is larger or NaN, and the same for their places.
-AE__INLINE void AE__K(larger)(AE__V *v, AE__V *place, AE__V w, AE__V w_place)
+AE__TEXT void AE__K(larger)(AE__V *v, AE__V *place, AE__V w, AE__V w_place)
 {
     const AE__M more = AE__GT(w, *v), number = AE__GE(w, w);
     *v = AE__SELECT(number, AE__SELECT(more, w, *v), w);
@@ -3815,8 +3905,10 @@ static void AE__K(twice)(float *y, const float *x, float a, int h, int w)
         }
     }
 }
+#endif
 
 #ifndef AE_NO_TRAIN
+#ifndef AE__ELEMENTS
 static void AE__K(mul)(float *y, const float *a, const float *b, size_t n)
 {
     for (size_t i = 0; i < n; i += AE__VN) {
@@ -3824,10 +3916,11 @@ static void AE__K(mul)(float *y, const float *a, const float *b, size_t n)
         AE__K(store)(y + i, AE__MUL(va, vb), n - i);
     }
 }
+#endif
 
 /* v, but 0 where |v| is below `least`. Denormal numbers cost a hundred cycles each; saturated units
    make gradients that small, and no optimiser can tell them from 0. NaN stays. */
-AE__INLINE AE__V AE__K(flush)(AE__V v, float least)
+AE__TEXT AE__V AE__K(flush)(AE__V v, float least)
 {
     // compared as integers: clang's -Ofast turns the other comparison round, and NaN would be lost
     const AE__I below = AE__ISUB(AE__BITS(AE__ABS(v)), AE__BITS(AE__SET1(least)));
@@ -3835,7 +3928,7 @@ AE__INLINE AE__V AE__K(flush)(AE__V v, float least)
 }
 
 // sigmoid(x) and its slope s (1 - s), from the half where 1 - s does not cancel.
-AE__INLINE AE__V AE__K(sigmoid_slope)(AE__V x, AE__V *slope)
+AE__TEXT AE__V AE__K(sigmoid_slope)(AE__V x, AE__V *slope)
 {
     const AE__V zero = AE__SET1(0.0f), one = AE__SET1(1.0f);
     const AE__V low = AE__K(sigmoid)(AE__SUB(zero, AE__ABS(x))), high = AE__SUB(one, low);
@@ -3844,7 +3937,7 @@ AE__INLINE AE__V AE__K(sigmoid_slope)(AE__V x, AE__V *slope)
 }
 
 // act'(x), where y = act(x).
-AE__INLINE AE__V AE__K(act_slope)(AE__V x, AE__V y, int act, AE__V a)
+AE__TEXT AE__V AE__K(act_slope)(AE__V x, AE__V y, int act, AE__V a)
 {
     const AE__V zero = AE__SET1(0.0f), one = AE__SET1(1.0f);
     AE__V slope;
@@ -3873,7 +3966,8 @@ AE__INLINE AE__V AE__K(act_slope)(AE__V x, AE__V y, int act, AE__V a)
     }
 }
 
-AE__INLINE void AE__K(act_grad_loop)(float *dx, const float *dy, const float *x, const float *y,
+#ifndef AE__ELEMENTS
+AE__TEXT void AE__K(act_grad_loop)(float *dx, const float *dy, const float *x, const float *y,
                                      int act, float a, size_t n)
 {
     const AE__V va = AE__SET1(a);
@@ -3894,9 +3988,10 @@ static void AE__K(act_grad)(float *dx, const float *dy, const float *x, const fl
 #undef AE__CASE
     }
 }
+#endif
 
 // ln x for x in 0 ... 1, not below -100.
-AE__INLINE AE__V AE__K(bce_log)(AE__V x)
+AE__TEXT AE__V AE__K(bce_log)(AE__V x)
 {
     AE__V e;
     // Below the normal floats: ln x = ln(2^23 x) - 23 ln 2.
@@ -3909,14 +4004,14 @@ AE__INLINE AE__V AE__K(bce_log)(AE__V x)
 }
 
 // ln(1 - x) for x in 0 ... 1, not below -100.
-AE__INLINE AE__V AE__K(bce_log_not)(AE__V x)
+AE__TEXT AE__V AE__K(bce_log_not)(AE__V x)
 {
     const AE__V log = AE__K(log1p)(AE__SUB(AE__SET1(0.0f), x));
     return AE__SELECT(AE__GT(AE__SET1(1.0f), x), log, AE__SET1(-100.0f));
 }
 
 // The term of the loss, d = y - t.
-AE__INLINE AE__V AE__K(loss_term)(AE__V y, AE__V t, int kind, AE__V a)
+AE__TEXT AE__V AE__K(loss_term)(AE__V y, AE__V t, int kind, AE__V a)
 {
     const AE__V zero = AE__SET1(0.0f), half = AE__SET1(0.5f);
     const AE__V d = AE__SUB(y, t), size = AE__ABS(d);
@@ -3942,13 +4037,14 @@ AE__INLINE AE__V AE__K(loss_term)(AE__V y, AE__V t, int kind, AE__V a)
 }
 
 // 1 where x is outside [0,1] or NaN, else 0.
-AE__INLINE AE__V AE__K(outside)(AE__V x)
+AE__TEXT AE__V AE__K(outside)(AE__V x)
 {
     const AE__V zero = AE__SET1(0.0f), one = AE__SET1(1.0f);
     return AE__SELECT(AE__GE(x, zero), AE__SELECT(AE__GE(one, x), zero, one), one);
 }
 
-AE__INLINE double AE__K(loss_loop)(const float *y, const float *t, int kind, float a, size_t n,
+#ifndef AE__ELEMENTS
+AE__TEXT double AE__K(loss_loop)(const float *y, const float *t, int kind, float a, size_t n,
                                    int *bad)
 {
     const int check_t = kind == AE_LOSS_BCE || kind == AE_LOSS_BCE_LOGITS;
@@ -3980,9 +4076,10 @@ static double AE__K(loss)(const float *y, const float *t, int kind, float a, siz
     default: return 0.0;
     }
 }
+#endif
 
 // The term's derivative by y.
-AE__INLINE AE__V AE__K(loss_slope)(AE__V y, AE__V t, int kind, AE__V a)
+AE__TEXT AE__V AE__K(loss_slope)(AE__V y, AE__V t, int kind, AE__V a)
 {
     const AE__V zero = AE__SET1(0.0f), one = AE__SET1(1.0f);
     const AE__V d = AE__SUB(y, t), size = AE__ABS(d);
@@ -4001,7 +4098,7 @@ AE__INLINE AE__V AE__K(loss_slope)(AE__V y, AE__V t, int kind, AE__V a)
     }
 }
 
-AE__INLINE void AE__K(loss_grad_loop)(float *dy, float *dt, const float *y, const float *t,
+AE__TEXT void AE__K(loss_grad_loop)(float *dy, float *dt, const float *y, const float *t,
                                       int kind, float a, float scale, size_t n)
 {
     const AE__V zero = AE__SET1(0.0f);
@@ -4016,6 +4113,7 @@ AE__INLINE void AE__K(loss_grad_loop)(float *dy, float *dt, const float *y, cons
     }
 }
 
+#ifndef AE__ELEMENTS
 static void AE__K(loss_grad)(float *dy, float *dt, const float *y, const float *t, int kind,
                              float a, float scale, size_t n)
 {
@@ -4025,9 +4123,10 @@ static void AE__K(loss_grad)(float *dy, float *dt, const float *y, const float *
 #undef AE__CASE
     }
 }
+#endif
 
 // decay old + (1 - decay) g^2; squares that would be denormal are 0.
-AE__INLINE AE__V AE__K(decay_square)(const float *old, AE__V decay, AE__V rest, AE__V g,
+AE__TEXT AE__V AE__K(decay_square)(const float *old, AE__V decay, AE__V rest, AE__V g,
                                      size_t left)
 {
     g = AE__K(flush)(g, 1e-16f);
@@ -4036,7 +4135,7 @@ AE__INLINE AE__V AE__K(decay_square)(const float *old, AE__V decay, AE__V rest, 
 }
 
 // Formulas and their order: PyTorch's torch.optim. Moments decay; what gets below `least` is 0.
-static void AE__K(update)(float *w, float *s1, float *s2, const float *g, const ae__update *u,
+AE__LOOP void AE__K(update)(float *w, float *s1, float *s2, const float *g, const ae__update *u,
                           size_t n)
 {
     const float least = 1.17549435e-38f;
@@ -4092,7 +4191,7 @@ static void AE__K(update)(float *w, float *s1, float *s2, const float *g, const 
     }
 }
 
-static void AE__K(clamp)(float *x, float limit, size_t n)
+AE__LOOP void AE__K(clamp)(float *x, float limit, size_t n)
 {
     for (size_t i = 0; i < n; i += AE__VN) {
         const AE__V v = AE__MAX(AE__SET1(-limit), AE__K(load)(x + i, n - i));
@@ -4101,6 +4200,7 @@ static void AE__K(clamp)(float *x, float limit, size_t n)
 }
 #endif
 
+#ifndef AE__ELEMENTS
 // Lanes sum a few terms in float: a mean is taken twice, a variance must not drown in rounding.
 // These sums are added in double.
 #define AE__FEW_TERMS 32
@@ -4179,6 +4279,7 @@ static const ae_kernels AE__K(table) = {
     AE__K(conv_weights), AE__K(plane_sum)
 #endif
 };
+#endif
 
 #undef AE__ABS
 #undef AE__ADD
@@ -4186,6 +4287,7 @@ static const ae_kernels AE__K(table) = {
 #undef AE__BITS
 #undef AE__BYTES
 #undef AE__DIV
+#undef AE__ELEMENTS
 #undef AE__EVEN
 #undef AE__EVEN64
 #undef AE__EVERY2
@@ -4215,6 +4317,7 @@ static const ae_kernels AE__K(table) = {
 #undef AE__FEW
 #undef AE__LOADK
 #undef AE__LOADU
+#undef AE__LOOP
 #undef AE__M
 #undef AE__MAX
 #undef AE__MERGE64
@@ -4240,6 +4343,7 @@ static const ae_kernels AE__K(table) = {
 #undef AE__STOREU
 #undef AE__SUB
 #undef AE__SUFFIX
+#undef AE__TEXT
 #undef AE__TO_INT
 #undef AE__TWICE_FROM
 #undef AE__TWICE_HIGH
@@ -4707,6 +4811,18 @@ AE_API void ae_add_backward(const ae_exec *e, float *da, float *db, const float 
         memcpy(db, dy, n * sizeof *db);
 }
 #endif
+
+// x = value, n elements; x *= a.
+static void ae__fill(const ae_exec *e, float *x, float value, size_t n)
+{
+    (void)e;
+    for (size_t i = 0; i < n; i++) x[i] = value;
+}
+
+static AE__UNUSED void ae__scale(const ae_exec *e, float *x, float a, size_t n)
+{
+    ae__kernels_of(e)->scale(x, a, n);
+}
 
 AE_API void ae_concat_forward(const ae_exec *e, float *y, const float *a, const float *b,
                               int B, int P, int Q)
@@ -6165,6 +6281,19 @@ AE_API void ae_salt_pepper_forward(const ae_exec *e, float *y, float *mask, cons
     ae__noise_run(e, AE__SALT_PEPPER, y, mask, x, p, low, high, 1, first, r, n);
 }
 
+/* Noise of one kind for B samples of `size` elements: sample i's begins at element first + i size
+   of the sequence, or, with rows, at rows[i] size. group: neighbours that share a draw. */
+static void ae__noise_samples(const ae_exec *e, int kind, float *y, float *mask, const float *x,
+                              float a, float low, float high, size_t group, const size_t *rows,
+                              size_t size, size_t first, ae_random r, int B)
+{
+    if (rows == NULL)
+        ae__noise_run(e, kind, y, mask, x, a, low, high, group, first, r, (size_t)B * size);
+    for (size_t i = 0; rows && i < (size_t)B; i++)
+        ae__noise_run(e, kind, y + i * size, mask ? mask + i * size : NULL, x + i * size, a, low,
+                      high, group, rows[i] * size, r, size);
+}
+
 #ifndef AE_NO_TRAIN
 /* ---------------------------------------------------------------------------
    >>loss   one number from a prediction and a target                         */
@@ -6279,7 +6408,7 @@ AE_API void ae_cross_entropy_backward(const ae_exec *e, float *dx, float dloss, 
    >>latent   variational and quantised codes                                 */
 
 // e^v, along its tangent beyond 20, and its slope.
-static float ae__exp_tangent(float v, float *slope)
+static AE__HD float ae__exp_tangent(float v, float *slope)
 {
     float top = expf(v > 20.0f ? 20.0f : v);
     if (slope)
@@ -6458,6 +6587,33 @@ AE_API void ae_log_normal_backward(const ae_exec *e, float *dz, float *dmu, floa
         }
 }
 
+// The reduction of -ln N(z; mu, e^logvar), and its gradients times dloss: a row at a time, the
+// density of each, and what each counts for.
+static void ae__gaussian_nll_forward(const ae_exec *e, float *loss, const float *z,
+                                     const float *mu, const float *logvar, ae_reduction reduction,
+                                     int B, int F)
+{
+    const size_t size = (size_t)F;
+    double sum = 0;
+    for (size_t i = 0; i < (size_t)B * size; i += size) {
+        float row;
+        ae_log_normal_forward(e, &row, z + i, mu + i, logvar ? logvar + i : NULL, 1, F);
+        sum -= (double)row;
+    }
+    *loss = (float)(sum * ae__reduce(reduction, B, F));
+}
+
+static void ae__gaussian_nll_backward(const ae_exec *e, float *dz, float *dmu, float *dlogvar,
+                                      float dloss, const float *z, const float *mu,
+                                      const float *logvar, ae_reduction reduction, int B, int F)
+{
+    const size_t size = (size_t)F;
+    const float row = (float)(-(double)dloss * ae__reduce(reduction, B, F));
+    for (size_t i = 0; i < (size_t)B * size; i += size)
+        ae_log_normal_backward(e, ae__at(dz, i), ae__at(dmu, i), ae__at(dlogvar, i), &row, z + i,
+                               mu + i, logvar ? logvar + i : NULL, 1, F);
+}
+
 AE_API ae_status ae_log_bernoulli_forward(const ae_exec *e, float *y, const float *x,
                                           const float *t, int B, int F)
 {
@@ -6597,6 +6753,13 @@ static double ae__mmd_kernel(const float *a, const float *b, int F, double *slop
         *slope -= c / (whole * whole);
     }
     return sum;
+}
+
+// ae_random_normal, as an operation of a model.
+static void ae__draw_normal(const ae_exec *e, float *x, size_t n, size_t first, ae_random r)
+{
+    (void)e;
+    ae_random_normal(x, n, first, r);
 }
 
 AE_API void ae_mmd_forward(const ae_exec *e, float *loss, const float *z, const float *prior,
@@ -7156,8 +7319,28 @@ AE_API void ae_schedule_update(ae_schedule *s, float loss)
 /* ---------------------------------------------------------------------------
    >>model   a graph of tensors: built, planned, run                          */
 
+#define AE__STEP_NOW (UINT64_MAX - 1)   /* as the step of a draw: the one that the GPU runs     */
+
 /* Every operation of a model goes through here: one place to choose between back ends. */
+#ifdef AE_USE_CUDA
+#define AE__CUDA_OPERATIONS
+#include "ae_cuda.cuh"
+#undef AE__CUDA_OPERATIONS
+#endif
+#if defined(AE_USE_CUDA) && !defined(AE__CUDA_UNFINISHED)
+#define AE__OP(m, name, args) ((m)->exec.device ? ae__cu_##name args : ae_##name args)
+#else
 #define AE__OP(m, name, args) ae_##name args
+#endif
+// What else a model on a GPU does in another way; and work that is done on the processor.
+#ifdef AE_USE_CUDA
+#define AE__GPU(m, ...) do { if ((m)->exec.device) { __VA_ARGS__; } } while (0)
+#define AE__ON_HOST(m, result, call) \
+    (ae__cu_to_host(m), (result) = (call), ae__cu_to_device(m), (result))
+#else
+#define AE__GPU(m, ...) do { (void)(m); } while (0)
+#define AE__ON_HOST(m, result, call) ((result) = (call))
+#endif
 
 #define AE__NAME_MAX 64
 
@@ -7267,6 +7450,7 @@ struct ae_model {
     ae_tensor *first, *last;
     ae_param *first_param, *last_param;
     int tensors, params, losses;
+    int edits;                  // of operations, after they were made
     size_t param_floats;        // of PARAM, padding included
     size_t trained_floats;      // of these, what has a gradient
     size_t whole_floats, small_count;   // of PARAM in ae_fork_small: floats, then small elements
@@ -7289,6 +7473,10 @@ struct ae_model {
     ae__note *notes;
     unsigned char *segment[AE_SEG_COUNT];
     size_t bytes[AE_SEG_COUNT];
+    ptrdiff_t shift;            // from the model's memory to the copy that operations work on
+    ae_device_kind device;      // as asked for
+    const char *place;          // where it computes: see ae_device
+    void *context;              // room for what it has on a GPU
     unsigned char *needed, *replaced;   // per tensor: to be computed; its values are written over
     float *parts[AE__INPUTS];   // gradients on their way to be added to others
 };
@@ -7353,6 +7541,10 @@ static ae_status ae__begin(ae_model *m, int n)
     if (n < 1 || n > m->batch)
         return ae__report(m, AE_E_ARG, "%d samples: the model was built for 1 to %d at once", n,
                           m->batch);
+#ifdef AE_USE_CUDA
+    if (m->context)
+        return ae__cu_enter(m);
+#endif
     return AE_SUCCESS;
 }
 
@@ -7363,9 +7555,42 @@ static size_t ae__size(const ae_tensor *t)
     return (size_t)t->c * (size_t)t->h * (size_t)t->w;
 }
 
+// What lies at p in the model's memory, where the operations run: at p, or in the GPU's copy.
+static void *ae__here(const ae_model *m, const void *p)
+{
+    return (void *)((uintptr_t)p + (uintptr_t)m->shift);
+}
+
+// And back: where the processor finds it.
+static void *ae__on_host(const ae_model *m, const void *p)
+{
+    return p ? (void *)((uintptr_t)p - (uintptr_t)m->shift) : NULL;
+}
+
+// Values of the program's into the model's memory, and out of it.
+static void ae__copy_in(ae_model *m, void *to, const void *from, size_t bytes)
+{
+    AE__GPU(m, ae__cu_copy(m, to, from, bytes, 1); return);
+    memmove(to, from, bytes);
+}
+
+static void ae__copy_out(ae_model *m, void *to, const void *from, size_t bytes)
+{
+    AE__GPU(m, ae__cu_copy(m, to, from, bytes, 0); return);
+    memcpy(to, from, bytes);
+}
+
+// Where the processor reads what the operations left at p, count floats; NULL: the GPU failed.
+static float *ae__read(ae_model *m, const void *p, size_t count)
+{
+    (void)count;
+    AE__GPU(m, if (ae__cu_view(m, p, count * sizeof(float))) return NULL);
+    return (float *)ae__on_host(m, p);
+}
+
 static float *ae__segment(const ae_model *m, ae_segment s)
 {
-    return (float *)(void *)m->segment[s];
+    return (float *)ae__here(m, m->segment[s]);
 }
 
 static ae__state *ae__state_of(const ae_model *m)
@@ -7401,7 +7626,7 @@ static float *ae__in_act(const ae_model *m, const ae__span *s)
 static float *ae__value(const ae_model *m, const ae_tensor *t)
 {
     if (t->loss >= 0)
-        return ae__loss_values(m) + t->loss;
+        return (float *)ae__here(m, ae__loss_values(m) + t->loss);
     return ae__in_act(m, &t->span[m->mode == AE_TRAIN ? AE__TRAIN_VALUE : AE__INFER_VALUE])
            + (size_t)m->from * ae__size(t);
 }
@@ -7534,6 +7759,11 @@ static ae_status ae__conv_transpose2d_forward(ae_model *m, const ae_tensor *t, i
     return AE_SUCCESS;
 }
 
+static size_t *ae__rows(const ae_model *m)
+{
+    return (size_t *)ae__here(m, m->rows + m->from);
+}
+
 // The second input of these is a tensor that holds what the backward pass needs.
 static int32_t *ae__index(const ae_model *m, const ae_tensor *t)
 {
@@ -7610,49 +7840,39 @@ static ae_status ae__group_norm_forward(ae_model *m, const ae_tensor *t, int n)
     return AE_SUCCESS;
 }
 
-/* Noise draws element by element of a sample, from where the sample stands: in the step, where one
-   call does them all, or, for fixed noise, in its dataset. Off outside training unless it is meant
-   for always. */
-static ae_status ae__noise_forward(ae_model *m, const ae_tensor *t, int n)
-{
-    size_t rows = t->noise_fixed ? 1 : (size_t)n, size = ae__size(t), count = rows * size;
-    int on = m->training || t->noise_always;
-    ae_random r;
-    r.seed = m->seed;
-    r.stream = AE__STREAM_NOISE + (uint32_t)t->id;
-    r.step = t->noise_fixed ? 0 : m->training ? ae__state_of(m)->steps + 1 : UINT64_MAX;
-    for (size_t i = 0; i < (size_t)n; i += rows) {
-        float *y = ae__value(m, t) + i * size, *x = ae__value(m, t->in[0]) + i * size;
-        float *mask = t->has_grad && m->mode == AE_TRAIN ? ae__value(m, t->in[1]) + i * size : NULL;
-        size_t at = (size_t)m->from + i;
-        size_t first = (t->noise_fixed ? m->rows[at] : m->sample + at) * size;
-        if (!on)
-            memcpy(y, x, count * sizeof *y);
-        else if (t->kind == AE__DROPOUT)
-            AE__OP(m, dropout_forward, (&m->exec, y, mask, x, t->a, (size_t)t->group, first, r,
-                                         count));
-        else if (t->kind == AE__GAUSSIAN)
-            AE__OP(m, gaussian_noise_forward, (&m->exec, y, mask, x, t->a, t->low, t->high, first,
-                                               r, count));
-        else if (t->kind == AE__MASKING)
-            AE__OP(m, mask_noise_forward, (&m->exec, y, mask, x, t->a, first, r, count));
-        else
-            AE__OP(m, salt_pepper_forward, (&m->exec, y, mask, x, t->a, t->low, t->high, first, r,
-                                            count));
-        for (size_t j = 0; mask && !on && j < count; j++)
-            mask[j] = 1.0f;
-    }
-    return AE_SUCCESS;
-}
-
 // What a layer draws in this step, or in this pass of inference.
 static ae_random ae__draw_of(const ae_model *m, const ae_tensor *t)
 {
     ae_random r;
     r.seed = m->seed;
     r.stream = AE__STREAM_NOISE + (uint32_t)t->id;
-    r.step = m->training ? ae__state_of(m)->steps + 1 : UINT64_MAX;
+    r.step = !m->training ? UINT64_MAX : m->exec.device ? AE__STEP_NOW
+                                                        : ae__state_of(m)->steps + 1;
     return r;
+}
+
+/* Noise draws element by element of a sample, from where the sample stands: in the step, where one
+   call does them all, or, for fixed noise, in its dataset. Off outside training unless it is meant
+   for always. */
+static ae_status ae__noise_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    const size_t size = ae__size(t), count = (size_t)n * size;
+    float *mask = t->has_grad && m->mode == AE_TRAIN ? ae__value(m, t->in[1]) : NULL;
+    ae_random r = ae__draw_of(m, t);
+    if (t->noise_fixed)
+        r.step = 0;
+    if (m->training || t->noise_always) {
+        AE__OP(m, _noise_samples, (&m->exec, t->kind, ae__value(m, t), mask,
+                                   ae__value(m, t->in[0]), t->a, t->low, t->high,
+                                   (size_t)t->group, t->noise_fixed ? ae__rows(m) : NULL, size,
+                                   (m->sample + (size_t)m->from) * size, r, n));
+        return AE_SUCCESS;
+    }
+    AE__OP(m, activation_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]),
+                                   AE_ACT_IDENTITY, 0.0f, count));
+    if (mask)
+        AE__OP(m, _fill, (&m->exec, mask, 1.0f, count));
+    return AE_SUCCESS;
 }
 
 static ae_status ae__gaussian_sample_forward(ae_model *m, const ae_tensor *t, int n)
@@ -7665,18 +7885,28 @@ static ae_status ae__gaussian_sample_forward(ae_model *m, const ae_tensor *t, in
                                             (m->sample + (size_t)m->from) * size,
                                             ae__draw_of(m, t), (size_t)n * size));
     else
-        memcpy(ae__value(m, t), ae__value(m, t->in[0]), (size_t)n * size * sizeof(float));
+        AE__OP(m, activation_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]),
+                                       AE_ACT_IDENTITY, 0.0f, (size_t)n * size));
     return AE_SUCCESS;
+}
+
+/* Which of the labels is not a class, in a sentence. */
+static ae_status ae__label_error(ae_model *m, const ae_tensor *t, const ae_tensor *labels,
+                                 int classes, int n)
+{
+    const int32_t *label = (const int32_t *)(const void *)ae__value(m, labels);
+    for (int i = 0; i < n; i++)
+        if (label[i] < 0 || label[i] >= classes)
+            return ae__report(m, AE_E_ARG, "%s: label %d of sample %d is not in 0 ... %d", t->name,
+                              (int)label[i], m->from + i, classes - 1);
+    return ae__report(m, AE_E_ARG, "%s: a label is not in 0 ... %d", t->name, classes - 1);
 }
 
 static ae_status ae__one_hot_forward(ae_model *m, const ae_tensor *t, int n)
 {
     const int32_t *labels = (const int32_t *)(const void *)ae__value(m, t->in[0]);
-    for (int i = 0; i < n; i++)
-        if (labels[i] < 0 || labels[i] >= t->c)
-            return ae__report(m, AE_E_ARG, "%s: label %d of sample %d is not in 0 ... %d", t->name,
-                              (int)labels[i], m->from + i, t->c - 1);
-    return AE__OP(m, one_hot_forward, (&m->exec, ae__value(m, t), labels, n, t->c));
+    return AE__OP(m, one_hot_forward, (&m->exec, ae__value(m, t), labels, n, t->c))
+               ? ae__label_error(m, t, t->in[0], t->c, n) : AE_SUCCESS;
 }
 
 static ae_status ae__top_k_forward(ae_model *m, const ae_tensor *t, int n)
@@ -7908,13 +8138,10 @@ static void ae__loss_backward(ae_model *m, const ae_tensor *t, int n, const floa
 static ae_status ae__cross_entropy_forward(ae_model *m, const ae_tensor *t, int n)
 {
     const int32_t *labels = (const int32_t *)(const void *)ae__value(m, t->in[1]);
-    int classes = (int)ae__size(t->in[0]);
-    for (int i = 0; i < n; i++)
-        if (labels[i] < 0 || labels[i] >= classes)
-            return ae__report(m, AE_E_ARG, "%s: label %d of sample %d is not in 0 ... %d", t->name,
-                              (int)labels[i], i, classes - 1);
+    const int classes = (int)ae__size(t->in[0]);
     return AE__OP(m, cross_entropy_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]),
-                                             labels, t->reduction, n, classes));
+                                             labels, t->reduction, n, classes))
+               ? ae__label_error(m, t, t->in[1], classes, n) : AE_SUCCESS;
 }
 
 static void ae__cross_entropy_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
@@ -7950,34 +8177,21 @@ static void ae__kl_normal_backward(ae_model *m, const ae_tensor *t, int n, const
                                    (int)ae__size(t->in[0])));
 }
 
-// in: target, mu, logvar. A row at a time: the density of each, and what each counts for.
-static ae_status ae__gaussian_nll_forward(ae_model *m, const ae_tensor *t, int n)
+// in: target, mu, logvar.
+static ae_status ae__nll_forward(ae_model *m, const ae_tensor *t, int n)
 {
-    const size_t size = ae__size(t->in[0]);
-    const float *z = ae__value(m, t->in[0]), *mu = ae__value(m, t->in[1]);
-    const float *logvar = ae__optional(m, t, 2);
-    double sum = 0;
-    for (size_t i = 0; i < (size_t)n * size; i += size) {
-        float row;
-        AE__OP(m, log_normal_forward, (&m->exec, &row, z + i, mu + i, logvar ? logvar + i : NULL,
-                                       1, (int)size));
-        sum -= (double)row;
-    }
-    *ae__value(m, t) = (float)(sum * ae__reduce(t->reduction, n, (int)size));
+    AE__OP(m, _gaussian_nll_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]),
+                                      ae__value(m, t->in[1]), ae__optional(m, t, 2), t->reduction,
+                                      n, (int)ae__size(t->in[0])));
     return AE_SUCCESS;
 }
 
-static void ae__gaussian_nll_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
-                                      float *const *d)
+static void ae__nll_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
+                             float *const *d)
 {
-    const size_t size = ae__size(t->in[0]);
-    const float *z = ae__value(m, t->in[0]), *mu = ae__value(m, t->in[1]);
-    const float *logvar = ae__optional(m, t, 2);
-    const float row = (float)(-(double)*dy * ae__reduce(t->reduction, n, (int)size));
-    for (size_t i = 0; i < (size_t)n * size; i += size)
-        AE__OP(m, log_normal_backward, (&m->exec, ae__at(d[0], i), ae__at(d[1], i),
-                                        ae__at(d[2], i), &row, z + i, mu + i,
-                                        logvar ? logvar + i : NULL, 1, (int)size));
+    AE__OP(m, _gaussian_nll_backward, (&m->exec, d[0], d[1], d[2], *dy, ae__value(m, t->in[0]),
+                                       ae__value(m, t->in[1]), ae__optional(m, t, 2),
+                                       t->reduction, n, (int)ae__size(t->in[0])));
 }
 
 static ae_status ae__log_normal_forward(ae_model *m, const ae_tensor *t, int n)
@@ -8051,7 +8265,7 @@ static void ae__vq_loss_backward(ae_model *m, const ae_tensor *t, int n, const f
                                  : NULL, *dy, ae__value(m, t->in[0]), ae__value(m, q),
                                  ae__index(m, q), q->vq.beta, t->reduction, n, q->c,
                                  q->h * q->w));
-    memset(d[1], 0, (size_t)n * ae__size(q) * sizeof(float));
+    AE__OP(m, _fill, (&m->exec, d[1], 0.0f, (size_t)n * ae__size(q)));
 }
 
 // Fresh normal numbers for each step: its second input holds them for the backward pass.
@@ -8062,7 +8276,8 @@ static ae_status ae__mmd_forward(ae_model *m, const ae_tensor *t, int n)
     if (n < 2)
         return ae__report(m, AE_E_SHAPE, "%s: it compares samples, a batch of 1 has no pairs",
                           t->name);
-    ae_random_normal(prior, (size_t)n * size, m->sample * size, ae__draw_of(m, t));
+    AE__OP(m, _draw_normal, (&m->exec, prior, (size_t)n * size, m->sample * size,
+                             ae__draw_of(m, t)));
     AE__OP(m, mmd_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]), prior, n,
                             (int)size));
     return AE_SUCCESS;
@@ -8129,7 +8344,7 @@ static ae_status ae__contractive_estimate_forward(ae_model *m, const ae_tensor *
                              ae__value(m, t->in[1]), AE_LOSS_MSE, 0.0f,
                              t->reduction == AE_SUM ? AE_SUM : AE_BATCH_MEAN, n,
                              (int)ae__size(t->in[0])));
-    *ae__value(m, t) /= t->a * t->a;
+    AE__OP(m, _scale, (&m->exec, ae__value(m, t), 1.0f / (t->a * t->a), 1));
     return AE_SUCCESS;
 }
 
@@ -8178,7 +8393,7 @@ static void ae__orthogonal_backward(ae_model *m, const ae_tensor *t, int n, cons
 }
 
 static const ae__op ae__op_kl_normal = {"kl_normal", AE__BOTH(kl_normal), 0};
-static const ae__op ae__op_gaussian_nll = {"gaussian_nll", AE__BOTH(gaussian_nll), 0};
+static const ae__op ae__op_gaussian_nll = {"gaussian_nll", AE__BOTH(nll), 0};
 static const ae__op ae__op_log_normal = {"log_normal", AE__BOTH(log_normal), 0};
 static const ae__op ae__op_log_bernoulli = {"log_bernoulli", AE__BOTH(log_bernoulli), 0};
 static const ae__op ae__op_iwae = {"iwae", AE__BOTH(iwae), 0};
@@ -8267,7 +8482,9 @@ AE_API ae_status ae_set_exec(ae_model *m, const ae_exec *e)
     if (e && (e->threads < 1 || e->kernels == NULL))
         return ae__report(m, AE_E_ARG, e->kernels ? "%d threads: there must be at least 1"
                           : "an ae_exec without kernels: begin with ae_exec_best()", e->threads);
+    void *device = m->exec.device;
     m->exec = e ? *e : best;
+    m->exec.device = device;
     m->own_scratch = m->exec.scratch == NULL;
     ae__bind_scratch(m);
     return AE_SUCCESS;
@@ -9035,8 +9252,10 @@ AE_API ae_tensor *ae_noise_always(ae_tensor *x)
 {
     if (x && x->op->forward != ae__noise_forward && x->op != &ae__op_gaussian_sample)
         return ae__mistake(x->model, AE_E_ARG, "ae_noise_always: %s is not noise", x->name);
-    if (x)
+    if (x) {
         x->noise_always = 1;
+        x->model->edits++;
+    }
     return x;
 }
 
@@ -9044,8 +9263,10 @@ AE_API ae_tensor *ae_noise_fixed(ae_tensor *x)
 {
     if (x && x->op->forward != ae__noise_forward)
         return ae__mistake(x->model, AE_E_ARG, "ae_noise_fixed: %s is not noise", x->name);
-    if (x)
+    if (x) {
         x->noise_fixed = 1;
+        x->model->edits++;
+    }
     return x;
 }
 
@@ -9652,8 +9873,10 @@ AE_API ae_tensor *ae_limit_norm(ae_tensor *layer, float limit)
     if (from && (ae__bad_number(limit) || limit == 0.0f))
         return ae__mistake(from->model, AE_E_ARG, "ae_limit_norm of %s: %g must be above 0",
                            from->name, (double)limit);
-    if (from)
+    if (from) {
         from->weight->max_norm = limit;
+        from->model->edits++;
+    }
     return from ? layer : NULL;
 }
 
@@ -9787,7 +10010,7 @@ static int ae__by_sample(const ae_tensor *t)
 static int ae__chunk(const ae_model *m, const ae_tensor *t, int buffers, int n)
 {
     size_t floats = 1, most;
-    if (t->run_first == t->run_last)
+    if (t->run_first == t->run_last || m->exec.device)
         return n;
     for (const ae_tensor *u = t->run_first; u != t->run_last->next; u = u->next)
         if (!u->replaced_by)
@@ -9967,7 +10190,7 @@ static void ae__place_all(ae_model *m)
 
 typedef struct ae__plan {
     size_t bytes[AE_SEG_COUNT];
-    size_t scratch, whole, parts, rows, statistics, flags;      // of WORK
+    size_t scratch, whole, parts, rows, statistics, flags, context;     // of WORK
     size_t total;
     int threads;                        // that have scratch
 } ae__plan;
@@ -10014,7 +10237,10 @@ static ae__plan ae__plan_of(const ae_model *m, int batch, ae_mode mode, int fork
     p.flags = ae__round_up(2 * (size_t)m->tensors, AE_ALIGN);
     p.rows = ae__round_up(ae__sat_mul(n, sizeof(size_t)), AE_ALIGN);
     p.statistics = mode == AE_TRAIN ? (m->param_floats - m->trained_floats) * sizeof(float) : 0;
-    p.bytes[AE_SEG_WORK] = ae__sat_add(ae__sat_add(p.scratch + p.whole,
+#ifdef AE_USE_CUDA
+    p.context = fork ? 0 : ae__round_up(ae__cu_context_bytes(m->losses), AE_ALIGN);
+#endif
+    p.bytes[AE_SEG_WORK] = ae__sat_add(ae__sat_add(p.scratch + p.whole + p.context,
                                                    ae__sat_mul(AE__INPUTS, p.parts)),
                                        ae__sat_add(p.rows, p.statistics + p.flags));
     for (int s = 0; s < AE_SEG_COUNT; s++)
@@ -10039,6 +10265,7 @@ static void ae__divide(ae_model *m, const ae__plan *p, unsigned char *block)
     m->statistics = (float *)(void *)(work + p->rows);
     m->needed = work + p->rows + p->statistics;
     m->replaced = m->needed + m->tensors;
+    m->context = p->context ? m->needed + p->flags : NULL;
 }
 
 /* A listener to the plan's entries that also finds the first one beyond a limit. */
@@ -10157,8 +10384,32 @@ static const char *ae__mode_name(ae_mode mode)
 static void ae__place_samples(ae_model *m, size_t first, size_t n)
 {
     m->sample = first;
+    AE__GPU(m, ae__cu_place_samples(m, first, n); return);
     for (size_t i = 0; i < n; i++)
         m->rows[i] = first + i;
+}
+
+AE_API ae_status ae_set_device(ae_model *m, ae_device_kind kind)
+{
+    if (m == NULL)
+        return AE_E_ARG;
+    if (m->built || (int)kind < 0 || kind > AE_DEVICE_CUDA)
+        return ae__report(m, AE_E_ARG, m->built ? "ae_set_device: the model is already built"
+                          : "ae_set_device: there is no device %d", (int)kind);
+    m->device = kind;
+    return AE_SUCCESS;
+}
+
+AE_API const char *ae_device(const ae_model *m)
+{
+    return m && m->built ? m->place : "";
+}
+
+AE_API ae_status ae_sync(ae_model *m)
+{
+    ae_status status = ae__begin(m, 1);
+    AE__GPU(m, if (status == AE_SUCCESS) return ae__cu_sync(m));
+    return status;
 }
 
 AE_API ae_status ae_build(ae_model *m, int batch, ae_mode mode)
@@ -10194,7 +10445,19 @@ AE_API ae_status ae_build(ae_model *m, int batch, ae_mode mode)
         r.stream = (uint32_t)q->index + 1;
         ae_init_fill(ae__weights(m, q), q->count, q->init, q->fan_in, q->fan_out, r);
     }
-    return AE_SUCCESS;
+    m->place = "cpu";
+#ifdef AE_USE_CUDA
+    status = ae__cu_open_model(m);
+    if (status) {
+        m->built = 0;
+        ae_arena_rewind(m->arena, (size_t)(block - m->arena->base));
+    }
+#else
+    if (m->device == AE_DEVICE_CUDA)
+        status = ae__report(m, AE_E_DEVICE, "ae_build: CUDA was asked for, but this program was "
+                            "compiled without AE_USE_CUDA");
+#endif
+    return status;
 }
 
 /* A fork that shares m's parameters, or (shares 0) has room for its own. `call` is what errors
@@ -10207,6 +10470,7 @@ static ae_model *ae__fork(const ae_model *m, ae_arena *arena, int batch, int sha
                                                 : "%s: the model is not built", call, batch);
         return NULL;
     }
+    AE__GPU(m, ae__cu_fetch(m));            // its parameters, as they are now
     size_t mark = ae_arena_used(arena), left = ae_arena_left(arena);
     ae_model *f = (ae_model *)ae_alloc(arena, sizeof *f);
     unsigned char *block = NULL;
@@ -10215,6 +10479,9 @@ static ae_model *ae__fork(const ae_model *m, ae_arena *arena, int batch, int sha
     if (f) {
         *f = *m;
         f->exec.threads = 1;
+        f->exec.device = NULL;
+        f->shift = 0;
+        f->place = "cpu";
         f->own_scratch = 1;
         p = ae__plan_of(f, batch, AE_INFER, shares, precision);
         block = (unsigned char *)ae_alloc(arena, p.total);
@@ -10251,7 +10518,8 @@ AE_API ae_model *ae_fork(const ae_model *m, ae_arena *arena, int batch)
 static const ae_param *ae__not_finite_param(const ae_model *m)
 {
     for (const ae_param *p = m->first_param; p; p = p->next)
-        if (p->shrinks && ae__first_not_finite(ae__weights(m, p), p->count) < p->count)
+        if (p->shrinks && ae__first_not_finite((const float *)ae__on_host(m, ae__weights(m, p)),
+                                               p->count) < p->count)
             return p;
     return NULL;
 }
@@ -10260,6 +10528,8 @@ AE_API ae_model *ae_fork_small(const ae_model *m, ae_arena *arena, int batch,
                                ae_precision precision, double *lost)
 {
     const int kind = (int)precision, there = m && m->built && batch >= 1;
+    if (there)
+        AE__GPU(m, ae__cu_fetch(m));
     const ae_param *bad = there && !m->precision ? ae__not_finite_param(m) : NULL;
     double change[2] = {0.0, 0.0};
     if (kind < 0 || kind > AE_INT8) {
@@ -10279,9 +10549,11 @@ AE_API ae_model *ae_fork_small(const ae_model *m, ae_arena *arena, int batch,
     for (const ae_param *p = f ? f->first_param : NULL; p; p = p->next)
         if (ae__is_small(f, p)) {
             const ae__small s = ae__small_of(f, p);
-            ae__shrink(&s, ae__weights(m, p), p->shape[0], ae__columns(p), change);
+            ae__shrink(&s, (const float *)ae__on_host(m, ae__weights(m, p)), p->shape[0],
+                       ae__columns(p), change);
         } else
-            memcpy(ae__weights(f, p), ae__weights(m, p), p->count * sizeof(float));
+            memcpy(ae__weights(f, p), ae__on_host(m, ae__weights(m, p)),
+                   p->count * sizeof(float));
     if (f && lost)
         *lost = change[1] > 0.0 ? sqrt(change[0] / change[1]) : 0.0;
     return f;
@@ -10318,6 +10590,7 @@ static ae_status ae__compute(ae_model *m, int n, const ae_tensor *z, const float
                              const ae_tensor *result)
 {
     ae_status status = AE_SUCCESS;
+    AE__GPU(m, ae__cu_runs(m, n));
     for (const ae_tensor *t = m->first, *end; t && !status; t = end) {
         const ae_tensor *kept = m->mode == AE_INFER && result && result->uses ? result : NULL;
         int whole = (z && z->run_first == t->run_first)
@@ -10326,7 +10599,7 @@ static ae_status ae__compute(ae_model *m, int n, const ae_tensor *z, const float
         end = whole ? t->next : t->run_last->next;
         if (t == z) {
             if (codes && codes != ae__value(m, t))
-                memmove(ae__value(m, t), codes, (size_t)n * ae__size(t) * sizeof(float));
+                ae__copy_in(m, ae__value(m, t), codes, (size_t)n * ae__size(t) * sizeof(float));
             m->replaced[t->id] = 0;
             continue;
         }
@@ -10357,10 +10630,11 @@ AE_API ae_status ae_set(ae_model *m, const ae_tensor *t, const void *values, int
     if (values == NULL || t->loss >= 0)
         return ae__report(m, AE_E_ARG, values ? "%s is a loss: it cannot be set"
                                               : "%s: the values are NULL", t->name);
-    memcpy(ae__value(m, t), values, (size_t)n * ae__size(t) * sizeof(float));
+    ae__copy_in(m, ae__value(m, t), values, (size_t)n * ae__size(t) * sizeof(float));
     m->replaced[t->id] = 0;
     ae__place_samples(m, 0, (size_t)n);
     m->forward_n = 0;
+    AE__GPU(m, return ae__cu_enter(m));
     return AE_SUCCESS;
 }
 
@@ -10433,7 +10707,7 @@ AE_API float *ae_get(ae_model *m, const ae_tensor *t)
         return NULL;
     if (m->replaced[t->id])
         return ae__replaced_error(m, t), (float *)NULL;
-    return ae__value(m, t);
+    return ae__read(m, ae__value(m, t), t->loss >= 0 ? 1 : (size_t)m->batch * ae__size(t));
 }
 
 // t for any number of samples given as values of `from`, in batches.
@@ -10460,10 +10734,12 @@ static ae_status ae__predict(ae_model *m, const ae_tensor *from, const ae_tensor
         status = ae__run_from(m, from, x + done * ae__size(from), t, (int)count);
         if (status)
             return status;
-        memcpy(out + done * ae__size(t), ae__value(m, t), count * ae__size(t) * sizeof(float));
+        ae__copy_out(m, out + done * ae__size(t), ae__value(m, t),
+                     count * ae__size(t) * sizeof(float));
         done += count;
     }
     ae__place_samples(m, 0, (size_t)m->batch);
+    AE__GPU(m, return ae__cu_sync(m));
     return AE_SUCCESS;
 }
 
@@ -10523,7 +10799,10 @@ AE_API int ae_param_shape(const ae_param *p, int shape[4])
 
 AE_API float *ae_param_data(ae_model *m, const ae_param *p)
 {
-    return m && p && m->built && !ae__is_small(m, p) ? ae__weights(m, p) : NULL;
+    if (m == NULL || p == NULL || !m->built || ae__is_small(m, p))
+        return NULL;
+    AE__GPU(m, ae__cu_expose(m));
+    return (float *)ae__on_host(m, ae__weights(m, p));
 }
 
 AE_API ae_param *ae_weight(const ae_tensor *t)
@@ -10541,14 +10820,18 @@ AE_API void *ae_segment_data(ae_model *m, ae_segment segment, size_t *bytes)
     int there = m && m->built && (int)segment >= 0 && segment < AE_SEG_COUNT;
     if (bytes)
         *bytes = there ? m->bytes[segment] : 0;
+    if (there)
+        AE__GPU(m, ae__cu_expose(m); if (segment == AE_SEG_ACT) ae__cu_fetch_values(m));
     return there ? m->segment[segment] : NULL;
 }
 
 #ifndef AE_NO_TRAIN
 AE_API float *ae_param_grad(ae_model *m, const ae_param *p)
 {
-    return m && p && m->built && m->mode == AE_TRAIN && !p->untrained ? ae__weight_grads(m, p)
-                                                                      : NULL;
+    if (m == NULL || p == NULL || !m->built || m->mode != AE_TRAIN || p->untrained)
+        return NULL;
+    AE__GPU(m, ae__cu_expose(m));
+    return (float *)ae__on_host(m, ae__weight_grads(m, p));
 }
 
 // ---- snapshots: PARAM, GRAD, OPT and STATE lie next to each other
@@ -10568,6 +10851,7 @@ static ae_status ae__snapshot_check(ae_model *m, const void *block)
     if (m->graph != m || block == NULL)
         return ae__report(m, AE_E_ARG, block ? "a fork has no snapshot: it shares its parameters"
                                              : "snapshot: the block is NULL");
+    AE__GPU(m, ae__cu_expose(m); return ae__cu_told(m));
     return AE_SUCCESS;
 }
 
@@ -10662,8 +10946,11 @@ static ae_status ae__begin_training(ae_model *m, int n)
 static void ae__statistics(ae_model *m, int back)
 {
     float *now = ae__segment(m, AE_SEG_PARAM) + m->trained_floats;
-    size_t bytes = (m->param_floats - m->trained_floats) * sizeof(float);
-    memcpy(back ? now : m->statistics, back ? m->statistics : now, bytes);
+    float *kept = (float *)ae__here(m, m->statistics);
+    const size_t n = m->param_floats - m->trained_floats;
+    if (n)
+        AE__OP(m, activation_forward, (&m->exec, back ? now : kept, back ? kept : now,
+                                       AE_ACT_IDENTITY, 0.0f, n));
 }
 
 // ae_forward, but for the statistics of a pass that fails.
@@ -10672,9 +10959,12 @@ static ae_status ae__forward(ae_model *m, int n)
     ae_status status = ae__losses(m, n, 1);
     if (status)
         return status;
-    if (!ae__finite((float)ae__weighted(m, NULL, ae__loss_values(m))))
-        return ae__not_finite(m, n);
     m->forward_n = n;
+    AE__GPU(m, return AE_SUCCESS);          // it looks itself: see ae__k_judge
+    if (!ae__finite((float)ae__weighted(m, NULL, ae__loss_values(m)))) {
+        m->forward_n = 0;
+        return ae__not_finite(m, n);
+    }
     return AE_SUCCESS;
 }
 
@@ -10683,10 +10973,13 @@ AE_API ae_status ae_forward(ae_model *m, int n)
     ae_status status = ae__begin_training(m, n);
     if (status)
         return status;
+    AE__GPU(m, ae__cu_begin_step(m, NULL, 0.0f, (size_t)n, 0, 1.0f));
     ae__statistics(m, 0);
     status = ae__forward(m, n);
+    AE__GPU(m, if (status == AE_SUCCESS) status = ae__cu_check_forward(m, n));
     if (status)
         ae__statistics(m, 1);
+    AE__GPU(m, ae__cu_kept_statistics(m));
     return status;
 }
 
@@ -10701,7 +10994,7 @@ static void ae__back(ae_model *m, const ae_tensor *t, int n, const float *dy)
         if (in->has_grad) {
             add[i] = in->last_loss_use != t || (i > 0 && in == t->in[0])
                      || (i > 1 && in == t->in[1]);
-            d[i] = add[i] ? m->parts[i] : ae__gradient(m, in);
+            d[i] = add[i] ? (float *)ae__here(m, m->parts[i]) : ae__gradient(m, in);
         }
     }
     t->op->backward(m, t, n, dy, d);
@@ -10728,6 +11021,7 @@ static void ae__backward(ae_model *m, float scale, double share)
         end = t->run_first->prev;
         int chunk = ae__chunk(m, t, 2, n);
         float dloss = ae__dloss(m, t, scale, share);
+        AE__GPU(m, dloss = ae__cu_dloss(m, t, share));
         for (m->from = 0; m->from < n; m->from += chunk) {
             int count = chunk < n - m->from ? chunk : n - m->from;
             for (const ae_tensor *u = t; u != end; u = u->prev)
@@ -10736,6 +11030,21 @@ static void ae__backward(ae_model *m, float scale, double share)
         }
         m->from = 0;
     }
+}
+
+static void ae__zero_job(void *arg, int task)
+{
+    const ae__flat *f = (const ae__flat *)arg;
+    size_t i = (size_t)task * f->piece;
+    memset(f->out + i, 0, ae__min(f->piece, f->n - i) * sizeof *f->out);
+}
+
+static void ae__zero_grad(ae_model *m)
+{
+    AE__GPU(m, ae__cu_zero_grad(m); return);
+    ae__flat grads = ae__flat_of(&m->exec, m->bytes[AE_SEG_GRAD] / sizeof(float));
+    grads.out = ae__segment(m, AE_SEG_GRAD);
+    ae__parallel(&m->exec, ae__pieces(grads.n), ae__zero_job, &grads);
 }
 
 AE_API ae_status ae_backward(ae_model *m, float scale)
@@ -10748,6 +11057,7 @@ AE_API ae_status ae_backward(ae_model *m, float scale)
     if (!ae__finite(scale))
         return ae__report(m, AE_E_ARG, "ae_backward: the scale is not finite");
     m->epoch_at = 3e38f;        // by hand, nobody counts epochs: ae_warm_up is over
+    AE__GPU(m, ae__cu_set_dlosses(m, scale));
     ae__backward(m, scale, 1.0);
     return AE_SUCCESS;
 }
@@ -10755,7 +11065,7 @@ AE_API ae_status ae_backward(ae_model *m, float scale)
 AE_API void ae_zero_grad(ae_model *m)
 {
     if (ae__begin_training(m, 1) == AE_SUCCESS)
-        memset(m->segment[AE_SEG_GRAD], 0, m->bytes[AE_SEG_GRAD]);
+        ae__zero_grad(m);
 }
 
 // Settings no optimiser can work with.
@@ -10786,12 +11096,13 @@ static ae_status ae__optim_check(ae_model *m, const ae_optim *o)
 // One update with learning rate lr from the gradients in GRAD.
 static ae_status ae__update_params(ae_model *m, const ae_optim *o, float lr)
 {
+    AE__GPU(m, ae__cu_update_params(m, o); return AE_SUCCESS);
     size_t n = m->trained_floats;
     float *g = ae__segment(m, AE_SEG_GRAD), *s = ae__segment(m, AE_SEG_OPT);
     ae__state *state = ae__state_of(m);
     if (o->clip_value > 0.0f)
-        AE__OP(m, clip_value, (&m->exec, g, o->clip_value, n));
-    double norm = o->clip_norm > 0.0f ? AE__OP(m, clip_norm, (&m->exec, g, o->clip_norm, n))
+        ae_clip_value(&m->exec, g, o->clip_value, n);
+    double norm = o->clip_norm > 0.0f ? ae_clip_norm(&m->exec, g, o->clip_norm, n)
                                       : ae__norm(&m->exec, g, n);
     if (!ae__finite_double(norm))
         return ae__report(m, AE_E_NUMERIC, "step %z: the gradient is not finite",
@@ -10803,8 +11114,8 @@ static ae_status ae__update_params(ae_model *m, const ae_optim *o, float lr)
                      m->optim_states > 1 ? s + n : NULL, g, &u, n);
     for (const ae_param *p = m->first_param; p; p = p->next)
         if (p->max_norm > 0.0f)
-            AE__OP(m, max_norm, (&m->exec, ae__weights(m, p), p->max_norm, p->shape[0],
-                                 (int)(p->count / (size_t)p->shape[0])));
+            ae_max_norm(&m->exec, ae__weights(m, p), p->max_norm, p->shape[0],
+                        (int)(p->count / (size_t)p->shape[0]));
     return AE_SUCCESS;
 }
 
@@ -10813,6 +11124,7 @@ AE_API ae_status ae_step(ae_model *m, const ae_optim *o)
     ae_status status = ae__begin_training(m, 1);
     if (status || (status = ae__optim_check(m, o)) != AE_SUCCESS)
         return status;
+    AE__GPU(m, return ae__cu_step_by_hand(m, o));
     return ae__update_params(m, o, ae__optim_lr(o));
 }
 
@@ -10820,6 +11132,7 @@ AE_API float ae_batch_loss(const ae_model *m, const ae_tensor *term)
 {
     if (m == NULL || !m->built || (term && (term->model != m->graph || term->loss < 0)))
         return 0.0f;
+    AE__GPU(m, ae__cu_look(m));
     return term ? ae__loss_values(m)[term->loss]
                 : (float)ae__weighted(m, NULL, ae__loss_values(m));
 }
@@ -10828,6 +11141,7 @@ AE_API float ae_mean_loss(const ae_model *m, const ae_tensor *term)
 {
     if (m == NULL || !m->built || (term && (term->model != m->graph || term->loss < 0)))
         return 0.0f;
+    AE__GPU(m, ae__cu_look(m));
     const double *means = ae__loss_means(m);
     return (float)(term ? means[term->loss] : ae__weighted(m, means, NULL));
 }
@@ -11695,38 +12009,73 @@ static ae_status ae__data_check(ae_model *m, const ae_dataset *d, int labels)
 
 #define AE__FEED_LEAST 16384    /* values that are worth a thread                               */
 
+static ae__scaling ae__scaling_of(const ae_dataset *d)
+{
+    ae__scaling s;
+    s.scale = ae__or(d->scale, 1.0f);
+    s.mean = d->mean;
+    s.deviation = ae__or(d->deviation, 1.0f);
+    s.known = 1;
+    return s;
+}
+
 typedef struct ae__feeding {
     ae_model *m;
     const ae_dataset *d;
     size_t first, n, repeat;
     uint64_t order;
+    float *x;                   // where values, labels (NULL: the model's own) and rows go
+    int32_t *labels;
+    size_t *rows;
     int tasks;
     float table[256];
 } ae__feeding;
 
+#define AE__STREAM_ORDER 0x53485546u    /* a stream of its own */
+
+// Sample i of those that are fed: its row in d.
+static size_t ae__fed_row(const ae__feeding *f, size_t i)
+{
+    size_t sample = (f->first + i) / f->repeat;
+    ae_random r;
+    r.seed = f->m->seed;
+    r.step = f->order;
+    r.stream = AE__STREAM_ORDER;
+    return ae__data_row(f->d, f->order ? (size_t)ae_random_permute(sample, f->d->n, r) : sample);
+}
+
 static void ae__feed_job(void *arg, int task)
 {
     const ae__feeding *f = (const ae__feeding *)arg;
-    ae_model *m = f->m;
     const ae_dataset *d = f->d;
-    float *x = ae__value(m, ae__first_input(m));
     size_t features = ae__data_features(d);
     size_t tasks = (size_t)f->tasks, end = f->n * ((size_t)task + 1) / tasks;
-    ae_random r;
-    r.seed = m->seed;
-    r.step = f->order;
-    r.stream = 0x53485546u;     // a stream of its own
     for (size_t i = f->n * (size_t)task / tasks; i < end; i++) {
-        size_t sample = (f->first + i) / f->repeat;
-        if (f->order)
-            sample = (size_t)ae_random_permute(sample, d->n, r);
-        size_t row = ae__data_row(d, sample);
-        ae__data_values(x + i * features, d, f->table, row * features, features);
-        m->rows[i] = row;
-        for (const ae_tensor *t = m->first; t; t = t->next)
+        size_t row = ae__fed_row(f, i);
+        ae__data_values(f->x + i * features, d, f->table, row * features, features);
+        f->rows[i] = row;
+        if (f->labels && d->labels)
+            f->labels[i] = d->labels[row];
+        for (const ae_tensor *t = f->m->first; t && !f->labels; t = t->next)
             if (t->op == &ae__op_labels && d->labels)
-                memcpy(ae__value(m, t) + i, d->labels + row, sizeof *d->labels);
+                memcpy(ae__value(f->m, t) + i, d->labels + row, sizeof *d->labels);
     }
+}
+
+static ae__feeding ae__feeding_of(ae_model *m, const ae_dataset *d, size_t first, size_t n,
+                                  uint64_t order, size_t repeat)
+{
+    ae__feeding f;
+    memset(&f, 0, sizeof f);
+    f.m = m;
+    f.d = d;
+    f.first = first;
+    f.n = n;
+    f.repeat = repeat;
+    f.order = order;
+    f.tasks = n * ae__data_features(d) < AE__FEED_LEAST ? 1 : ae__least(m->exec.threads, (int)n);
+    ae__byte_values(f.table, d);
+    return f;
 }
 
 // Samples first ... first+n-1 of permutation `order` (0: none) into the inputs, where each stands
@@ -11734,21 +12083,13 @@ static void ae__feed_job(void *arg, int task)
 static void ae__feed(ae_model *m, const ae_dataset *d, size_t first, int n, uint64_t order,
                      size_t repeat)
 {
-    ae__feeding f;
-    f.m = m;
-    f.d = d;
-    f.first = first;
-    f.n = (size_t)n;
-    f.repeat = repeat;
-    f.order = order;
-    f.tasks = f.n * ae__data_features(d) < AE__FEED_LEAST ? 1 : ae__least(m->exec.threads, n);
-    ae__byte_values(f.table, d);
     m->sample = 0;
     m->forward_n = 0;
-    m->fed.scale = ae__or(d->scale, 1.0f);
-    m->fed.mean = d->mean;
-    m->fed.deviation = ae__or(d->deviation, 1.0f);
-    m->fed.known = 1;
+    m->fed = ae__scaling_of(d);
+    AE__GPU(m, ae__cu_feed(m, d, first, n, order, repeat); return);
+    ae__feeding f = ae__feeding_of(m, d, first, (size_t)n, order, repeat);
+    f.x = ae__value(m, ae__first_input(m));
+    f.rows = m->rows;
     ae__parallel(&m->exec, f.tasks, ae__feed_job, &f);
 }
 
@@ -11761,6 +12102,15 @@ AE_API ae_status ae_feed(ae_model *m, const ae_dataset *d, size_t first, int n, 
         return ae__report(m, AE_E_ARG, "samples %z to %z of a dataset of %z", first,
                           first + (size_t)n - 1, d->n);
     ae__feed(m, d, first, n, order, 1);
+    return AE_SUCCESS;
+}
+
+AE_API ae_status ae_data_upload(ae_model *m, const ae_dataset *d)
+{
+    ae_status status = ae__begin(m, 1);
+    if (status || (status = ae__data_check(m, d, 0)) != AE_SUCCESS)
+        return status;
+    AE__GPU(m, return ae__cu_upload(m, d));
     return AE_SUCCESS;
 }
 
@@ -11780,9 +12130,11 @@ AE_API ae_status ae_predict_dataset(ae_model *m, const ae_tensor *t, float *out,
         status = ae_run(m, t, (int)n);
         if (status)
             return status;
-        memcpy(out + done * ae__size(t), ae__value(m, t), n * ae__size(t) * sizeof(float));
+        ae__copy_out(m, out + done * ae__size(t), ae__value(m, t),
+                     n * ae__size(t) * sizeof(float));
         done += n;
     }
+    AE__GPU(m, return ae__cu_sync(m));
     return AE_SUCCESS;
 }
 
@@ -11867,8 +12219,11 @@ AE_API ae_status ae_active_units(ae_model *m, const ae_tensor *mu, const ae_data
         const size_t n = ae__min((size_t)m->batch, d->n - done);
         ae__feed(m, d, done, (int)n, 0, 1);
         status = ae_run(m, mu, (int)n);
-        for (size_t i = 0; i < n * size && status == AE_SUCCESS; i++) {     // Welford 1962
-            const double x = (double)ae__value(m, mu)[i], off = x - mean[i % size];
+        const float *value = status ? NULL : ae__read(m, ae__value(m, mu), n * size);
+        if (status == AE_SUCCESS && value == NULL)
+            status = m->status;
+        for (size_t i = 0; i < n * size && value; i++) {        // Welford 1962
+            const double x = (double)value[i], off = x - mean[i % size];
             seen += i % size == 0;
             mean[i % size] += off / (double)seen;
             square[i % size] += off * (x - mean[i % size]);
@@ -11893,14 +12248,15 @@ AE_API const int32_t *ae_vq_index(ae_model *m, const ae_tensor *q)
         ae__report(m, AE_E_ARG, "ae_vq_index: %s is not from ae_vq", q->name);
         return NULL;
     }
-    return ae__index(m, q);
+    return (const int32_t *)(const void *)ae__read(m, ae__index(m, q),
+                                                   (size_t)m->batch * ae__size(q->in[1]));
 }
 
 AE_API int ae_vq_usage(ae_model *m, const ae_tensor *q, double *perplexity)
 {
     if (ae_vq_index(m, q) == NULL)
         return 0;
-    const float *count = ae__weights(m, q->running[0]);
+    const float *count = ae_param_data(m, q->running[0]);
     double total = 0, entropy = 0;
     int used = 0;
     for (int k = 0; k < q->vq.codes; k++)
@@ -11922,9 +12278,12 @@ static size_t ae__fed(const ae_model *m, const ae_dataset *d)
     return d->n * (size_t)m->repeat;
 }
 
-// Adds the losses of n samples to the sums in ae__eval_sums.
-static void ae__sum_losses(ae_model *m, int n)
+// Adds the losses of n samples to the sums in ae__eval_sums. first: they begin here; last: of a
+// step, whose judgement takes them on.
+static void ae__sum_losses(ae_model *m, int n, int first, int last)
 {
+    AE__GPU(m, ae__cu_sum_losses(m, n, first, last); return);
+    (void)first, (void)last;
     double *sums = ae__eval_sums(m);
     for (const ae_tensor *t = m->first; t; t = t->next)
         if (ae__is_term(t)) {
@@ -11939,21 +12298,12 @@ static void ae__set_means(ae_model *m, const double *sums, uint64_t samples)
         ae__loss_means(m)[i] = sums[i] / (double)samples;
 }
 
-static void ae__zero_job(void *arg, int task)
-{
-    const ae__flat *f = (const ae__flat *)arg;
-    size_t i = (size_t)task * f->piece;
-    memset(f->out + i, 0, ae__min(f->piece, f->n - i) * sizeof *f->out);
-}
-
 /* The gradient of the next `samples` samples, in batches, as of one batch of them all; their
    losses summed. Nothing but GRAD and those sums changes. */
 static ae_status ae__gather_gradient(ae_model *m, const ae_dataset *d, size_t samples, int batch)
 {
     const ae__state *s = ae__state_of(m);
-    ae__flat grads = ae__flat_of(&m->exec, m->bytes[AE_SEG_GRAD] / sizeof(float));
-    grads.out = ae__segment(m, AE_SEG_GRAD);
-    ae__parallel(&m->exec, ae__pieces(grads.n), ae__zero_job, &grads);
+    ae__zero_grad(m);
     memset(ae__eval_sums(m), 0, (size_t)m->losses * sizeof(double));
     for (size_t done = 0; done < samples;) {
         int n = (int)ae__min((size_t)batch, samples - done);
@@ -11964,10 +12314,23 @@ static ae_status ae__gather_gradient(ae_model *m, const ae_dataset *d, size_t sa
         if (status)
             return status;
         ae__backward(m, 1.0f, (double)n / (double)samples);
-        ae__sum_losses(m, n);
+        ae__sum_losses(m, n, done == 0, done + (size_t)n == samples);
         done += (size_t)n;
     }
     return AE_SUCCESS;
+}
+
+// The work of a step on the next `samples` samples: statistics are kept if it fails.
+static ae_status ae__compute_step(ae_model *m, const ae_dataset *d, const ae_optim *o, float lr,
+                                  int batch, size_t samples)
+{
+    ae__statistics(m, 0);
+    ae_status status = ae__gather_gradient(m, d, samples, batch);
+    if (status == AE_SUCCESS)
+        status = ae__update_params(m, o, lr);
+    if (status)
+        ae__statistics(m, 1);
+    return status;
 }
 
 /* One optimiser step on the next `batches` batches of at most `batch` samples, or on what is left
@@ -11982,22 +12345,25 @@ static ae_status ae__step_on(ae_model *m, const ae_dataset *d, const ae_optim *o
         s->cursor = 0;
     size_t samples = ae__min(ae__sat_mul((size_t)batch, (size_t)batches), all - (size_t)s->cursor);
     m->epoch_at = (float)s->epoch + (float)s->cursor / (float)all;
-    ae__statistics(m, 0);
-    ae_status status = ae__gather_gradient(m, d, samples, batch);
-    if (status == AE_SUCCESS)
-        status = ae__update_params(m, o, lr);
-    if (status) {
-        ae__statistics(m, 1);
+    ae_status status;
+#ifdef AE_USE_CUDA
+    if (m->exec.device)
+        status = ae__cu_step(m, d, o, lr, batch, samples);
+    else
+#endif
+    status = ae__compute_step(m, d, o, lr, batch, samples);
+    if (status)
         return status;
+    if (!m->exec.device) {      // a GPU counts itself
+        if (s->cursor == 0) {   // a new epoch
+            memset(sums, 0, (size_t)m->losses * sizeof *sums);
+            s->seen = 0;
+        }
+        for (int i = 0; i < m->losses; i++)
+            sums[i] += ae__eval_sums(m)[i];
+        s->seen += samples;
+        ae__set_means(m, sums, s->seen);
     }
-    if (s->cursor == 0) {       // a new epoch
-        memset(sums, 0, (size_t)m->losses * sizeof *sums);
-        s->seen = 0;
-    }
-    for (int i = 0; i < m->losses; i++)
-        sums[i] += ae__eval_sums(m)[i];
-    s->seen += samples;
-    ae__set_means(m, sums, s->seen);
     s->cursor += samples;
     if (s->cursor == all) {
         s->cursor = 0;
@@ -12028,6 +12394,7 @@ AE_API float ae_epoch(ae_model *m, const ae_dataset *d, const ae_optim *o)
     uint64_t epoch = ae__state_of(m)->epoch;
     while (status == AE_SUCCESS && ae__state_of(m)->epoch == epoch)
         status = ae__step_on(m, d, o, ae__optim_lr(o), m->batch, 1);
+    AE__GPU(m, if (status == AE_SUCCESS) status = ae__cu_sync(m));
     return status ? 0.0f : ae_mean_loss(m, NULL);
 }
 
@@ -12045,9 +12412,10 @@ AE_API ae_status ae_evaluate(ae_model *m, const ae_dataset *d, float *loss)
         status = ae__losses(m, n, 0);
         if (status)
             return status;
-        ae__sum_losses(m, n);
+        ae__sum_losses(m, n, done == 0, 0);
         done += (size_t)n;
     }
+    AE__GPU(m, status = ae__cu_sync(m); if (status) return status);
     ae__set_means(m, ae__eval_sums(m), all);
     if (loss)
         *loss = ae_mean_loss(m, NULL);
@@ -12072,7 +12440,7 @@ static ae_status ae__score_sample(ae_model *m, const ae_tensor *z, const ae_tens
         ae_status status = ae_run(m, t, 1);
         if (status)
             return status;
-        memcpy(part ? logvar : mu, ae__value(m, t), size * sizeof(float));
+        ae__copy_out(m, part ? logvar : mu, ae__value(m, t), size * sizeof(float));
     }
     for (int done = 0; done < k;) {
         const int n = k - done < m->batch ? k - done : m->batch;
@@ -12083,13 +12451,16 @@ static ae_status ae__score_sample(ae_model *m, const ae_tensor *z, const ae_tens
         ae_status status = ae_run_from(m, z, codes, px, n);
         if (status)
             return status;
+        const float *log_px = ae__read(m, ae__value(m, px), (size_t)n);
+        if (log_px == NULL)
+            return m->status;
         for (int i = 0; i < n; i++) {
             float pz, qz;
             ae_log_normal_forward(&m->exec, &pz, codes + (size_t)i * size, NULL, NULL, 1,
                                   (int)size);
             ae_log_normal_forward(&m->exec, &qz, codes + (size_t)i * size, mu, logvar, 1,
                                   (int)size);
-            const double w = (double)ae__value(m, px)[i] + (double)pz - (double)qz;
+            const double w = (double)log_px[i] + (double)pz - (double)qz;
             if (done + i == 0 || w > top) {
                 sum = done + i == 0 ? 1.0 : sum * exp(top - w) + 1.0;
                 top = w;
@@ -12169,9 +12540,13 @@ static ae_status ae__fit_epoch(ae__fit *f, int *stop)
             return status;
         f->progress.samples = s->epoch == epoch ? (size_t)s->cursor : n;
         f->progress.batch = (f->progress.samples + batch - 1) / batch;
-        f->progress.loss = ae_mean_loss(m, NULL);
+        if (f->options.callback || s->epoch != epoch) {     // a look: a GPU has to finish for it
+            AE__GPU(m, status = ae__cu_sync(m); if (status) return status);
+            f->progress.loss = ae_mean_loss(m, NULL);
+        }
         *stop = ae__tell(f, 0);
     }
+    AE__GPU(m, return ae__cu_sync(m));
     return AE_SUCCESS;
 }
 
@@ -12287,6 +12662,12 @@ AE_API ae_status ae_fit(ae_model *m, const ae_dataset *d, const ae_optim *o,
         *result = f.result;
     return status;
 }
+#endif
+
+#ifdef AE_USE_CUDA
+#define AE__CUDA_MODEL
+#include "ae_cuda.cuh"
+#undef AE__CUDA_MODEL
 #endif
 
 /* ---------------------------------------------------------------------------
@@ -14002,6 +14383,23 @@ static ae_status ae__load(ae_model *m, ae__model_file *f)
     return status ? ae__report(m, status, "%s", m->arena->error) : AE_SUCCESS;
 }
 
+// What the file holds, into the model that its graph became.
+static ae_status ae__open_take(ae__model_file *f, ae_arena *arena, ae_model *m)
+{
+    ae_status status = ae__find_tensors(f, m);
+    if (status == AE_SUCCESS)
+        status = ae__file_take(f, m, m);
+    if (status)
+        return status;
+    const size_t notes = ae__notes_read(f, m, 0), left = ae_arena_left(arena);
+    if (notes > left)
+        return ae__fail(arena, AE_E_MEMORY, "%s: its notes need %z bytes, the arena has %z left",
+                        f->name, notes, left);
+    ae__file_accept(f, m, m);
+    ae__notes_read(f, m, 1);
+    return AE_SUCCESS;
+}
+
 static ae_status ae__open_all(ae__model_file *f, ae_arena *arena, int batch, ae_mode mode,
                               ae_model **made)
 {
@@ -14021,16 +14419,7 @@ static ae_status ae__open_all(ae__model_file *f, ae_arena *arena, int batch, ae_
         return status;
     if ((status = ae_build(m, batch, mode)) != AE_SUCCESS)
         return ae__fail(arena, status, "%s: %s", f->name, m->error);
-    if ((status = ae__find_tensors(f, m)) != AE_SUCCESS
-        || (status = ae__file_take(f, m, m)) != AE_SUCCESS)
-        return status;
-    const size_t notes = ae__notes_read(f, m, 0), left = ae_arena_left(arena);
-    if (notes > left)
-        return ae__fail(arena, AE_E_MEMORY, "%s: its notes need %z bytes, the arena has %z left",
-                        f->name, notes, left);
-    ae__file_accept(f, m, m);
-    ae__notes_read(f, m, 1);
-    return AE_SUCCESS;
+    return AE__ON_HOST(m, status, ae__open_take(f, arena, m));
 }
 
 static ae_model *ae__open(ae__model_file *f, ae_arena *arena, int batch, ae_mode mode)
@@ -14048,12 +14437,18 @@ static ae_model *ae__open(ae__model_file *f, ae_arena *arena, int batch, ae_mode
     return NULL;
 }
 
-AE_API ae_status ae_model_decode(ae_model *m, const void *bytes, size_t n, const char *name)
+static ae_status ae__model_decode_here(ae_model *m, const void *bytes, size_t n, const char *name)
 {
     ae__model_file f;
     memset(&f, 0, sizeof f);
     ae__source_bytes(&f.source, bytes, n, name, "");
     return ae__load(m, &f);
+}
+
+AE_API ae_status ae_model_decode(ae_model *m, const void *bytes, size_t n, const char *name)
+{
+    ae_status result;
+    return AE__ON_HOST(m, result, ae__model_decode_here(m, bytes, n, name));
 }
 
 AE_API ae_model *ae_model_open_memory(ae_arena *arena, const void *bytes, size_t n,
@@ -14066,12 +14461,18 @@ AE_API ae_model *ae_model_open_memory(ae_arena *arena, const void *bytes, size_t
 }
 
 #ifndef AE_NO_STDIO
-AE_API ae_status ae_model_load(ae_model *m, const char *path)
+static ae_status ae__model_load_here(ae_model *m, const char *path)
 {
     ae__model_file f;
     memset(&f, 0, sizeof f);
     ae__source_path(&f.source, path);
     return ae__load(m, &f);
+}
+
+AE_API ae_status ae_model_load(ae_model *m, const char *path)
+{
+    ae_status result;
+    return AE__ON_HOST(m, result, ae__model_load_here(m, path));
 }
 
 AE_API ae_model *ae_model_open(ae_arena *arena, const char *path, int batch, ae_mode mode)
@@ -14375,16 +14776,28 @@ static ae_status ae__save(ae_model *m, const char *path, ae__sink *memory, int f
     return probe ? probe : status;
 }
 
-AE_API size_t ae_model_encode(ae_model *m, void *dst, size_t capacity, int flags)
+static size_t ae__model_encode_here(ae_model *m, void *dst, size_t capacity, int flags)
 {
     ae__sink s = ae__sink_of(dst, capacity);
     return ae__save(m, NULL, &s, flags) ? 0 : s.size;
 }
 
+AE_API size_t ae_model_encode(ae_model *m, void *dst, size_t capacity, int flags)
+{
+    size_t result;
+    return AE__ON_HOST(m, result, ae__model_encode_here(m, dst, capacity, flags));
+}
+
 #ifndef AE_NO_STDIO
-AE_API ae_status ae_model_save(ae_model *m, const char *path, int flags)
+static ae_status ae__model_save_here(ae_model *m, const char *path, int flags)
 {
     return ae__save(m, path, NULL, flags);
+}
+
+AE_API ae_status ae_model_save(ae_model *m, const char *path, int flags)
+{
+    ae_status result;
+    return AE__ON_HOST(m, result, ae__model_save_here(m, path, flags));
 }
 #endif
 
@@ -16198,7 +16611,7 @@ static ae_status ae__bad_training(ae_model *m, int n, ae_nonfinite *r)
 }
 #endif
 
-AE_API ae_status ae_find_nonfinite(ae_model *m, int n, ae_nonfinite *found)
+static ae_status ae__find_nonfinite_here(ae_model *m, int n, ae_nonfinite *found)
 {
     ae_nonfinite r;
     ae_status status = ae__begin(m, n);
@@ -16223,6 +16636,12 @@ AE_API ae_status ae_find_nonfinite(ae_model *m, int n, ae_nonfinite *found)
            : ae__report(m, AE_E_NUMERIC, r.sample < 0 ? "the first %s that is not finite: element "
                         "%z of %s is %s" : "the first %s that is not finite: element %z of %s is "
                         "%s in sample %d", r.what, r.index, r.name, r.value, r.sample);
+}
+
+AE_API ae_status ae_find_nonfinite(ae_model *m, int n, ae_nonfinite *found)
+{
+    ae_status result;
+    return AE__ON_HOST(m, result, ae__find_nonfinite_here(m, n, found));
 }
 
 #ifndef AE_NO_TRAIN
@@ -16505,8 +16924,8 @@ static ae_status ae__check_result(ae_model *m, const ae_check *w, int right)
                         : "rounding or a codebook hides them all");
 }
 
-AE_API ae_status ae_check_gradients(ae_model *m, int n, const ae_check_options *options,
-                                    ae_check *worst)
+static ae_status ae__check_gradients_here(ae_model *m, int n, const ae_check_options *options,
+                                          ae_check *worst)
 {
     ae__trial c;
     ae_check w;
@@ -16540,6 +16959,13 @@ AE_API ae_status ae_check_gradients(ae_model *m, int n, const ae_check_options *
     if (worst && status == AE_SUCCESS)
         *worst = w;
     return status ? status : ae__check_result(m, &w, right);
+}
+
+AE_API ae_status ae_check_gradients(ae_model *m, int n, const ae_check_options *options,
+                                    ae_check *worst)
+{
+    ae_status result;
+    return AE__ON_HOST(m, result, ae__check_gradients_here(m, n, options, worst));
 }
 
 // ---- why it does not learn
@@ -16664,8 +17090,8 @@ static void ae__advise(const ae_tensor *t, const ae_diagnosis *all, size_t sampl
                    : "raise", ratio > 0.1 ? "" : ", unless training is over");
 }
 
-AE_API ae_status ae_diagnose(ae_model *m, const ae_dataset *d, const ae_optim *o,
-                             void (*each)(void *user, const ae_diagnosis *r), void *user)
+static ae_status ae__diagnose_here(ae_model *m, const ae_dataset *d, const ae_optim *o,
+                                   void (*each)(void *user, const ae_diagnosis *r), void *user)
 {
     ae_status status = ae__training_check(m, d, o);
     if (status)
@@ -16705,6 +17131,13 @@ AE_API ae_status ae_diagnose(ae_model *m, const ae_dataset *d, const ae_optim *o
     return status || !first[0] ? status : ae__report(m, AE_W_TRAINING, "%s", first);
 }
 
+AE_API ae_status ae_diagnose(ae_model *m, const ae_dataset *d, const ae_optim *o,
+                             void (*each)(void *user, const ae_diagnosis *r), void *user)
+{
+    ae_status result;
+    return AE__ON_HOST(m, result, ae__diagnose_here(m, d, o, each, user));
+}
+
 // ---- one batch by heart
 
 // The least that the minimised BCEs can reach: predictions that are their targets.
@@ -16738,8 +17171,8 @@ static ae_status ae__learn_batch(ae_model *m, const ae_optim *o, int n, int step
     return AE_SUCCESS;
 }
 
-AE_API ae_status ae_overfit_test(ae_model *m, const ae_dataset *d, const ae_optim *o, int steps,
-                                 double *ratio)
+static ae_status ae__overfit_test_here(ae_model *m, const ae_dataset *d, const ae_optim *o,
+                                       int steps, double *ratio)
 {
     double loss[2] = {0.0, 0.0};
     ae_status status = ae__training_check(m, d, o);
@@ -16768,6 +17201,13 @@ AE_API ae_status ae_overfit_test(ae_model *m, const ae_dataset *d, const ae_opti
                         ? "raise the learning rate, and see ae_diagnose and ae_check_gradients"
                         : "take more steps, another learning rate or a wider code, unless it has a "
                         "term that cannot vanish");
+}
+
+AE_API ae_status ae_overfit_test(ae_model *m, const ae_dataset *d, const ae_optim *o, int steps,
+                                 double *ratio)
+{
+    ae_status result;
+    return AE__ON_HOST(m, result, ae__overfit_test_here(m, d, o, steps, ratio));
 }
 #endif
 

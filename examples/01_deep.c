@@ -165,6 +165,8 @@ int main(int argc, char **argv)
     if (ae_mnist_load(&train, arena, o.data) || ae_mnist_load_test(&test, arena, o.data)
         || ae_build(m, o.batch, AE_TRAIN))
         return fail(ae_error(m), "");
+    if (strcmp(ae_device(m), "cpu") != 0)     // a GPU, or why there is none
+        printf("device  %s\n", ae_device(m));
     if (!o.plain) {
         ae_dataset_normalize(&train, 0.1307f, 0.3081f);
         ae_dataset_normalize(&test, 0.1307f, 0.3081f);

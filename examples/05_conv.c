@@ -172,6 +172,8 @@ int main(int argc, char **argv)
     if (ae_mnist_load(&train, arena, o.data) || ae_mnist_load_test(&test, arena, o.data)
         || ae_build(m, o.batch, AE_TRAIN))
         return fail(ae_error(m), "");
+    if (strcmp(ae_device(m), "cpu") != 0)     // a GPU, or why there is none
+        printf("device  %s\n", ae_device(m));
     ae_optim adam = {0};
     ae_fit_options fit = {0};
     report r = {now(), (float *)ae_alloc(arena, (size_t)o.epochs * sizeof(float))};

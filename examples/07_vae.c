@@ -270,6 +270,8 @@ int main(int argc, char **argv)
     if (ae_mnist_load(&train, arena, o.data) || ae_mnist_load_test(&test, arena, o.data)
         || ae_build(v.m, o.batch, AE_TRAIN))
         return fail(ae_error(v.m), "");
+    if (strcmp(ae_device(v.m), "cpu") != 0)     // a GPU, or why there is none
+        printf("device  %s\n", ae_device(v.m));
     ae_optim adam = {0};
     ae_fit_options fit = {0};
     float *terms = (float *)ae_alloc(arena, 2 * (size_t)o.epochs * sizeof(float));

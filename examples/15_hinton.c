@@ -212,6 +212,8 @@ int main(int argc, char **argv)
     if (ae_mnist_load(&digits, arena, o.data) || ae_mnist_load_test(&test, arena, o.data)
         || ae_build(m, o.batch, AE_TRAIN))
         return fail(ae_error(m), "");
+    if (strcmp(ae_device(m), "cpu") != 0)     // a GPU, or why there is none
+        printf("device  %s\n", ae_device(m));
     ae_dataset seen = digits;
     report r = {0, (float *)ae_alloc(arena, (size_t)o.epochs * sizeof(float)), &digits, NULL, &o};
     if (!o.plain && digits.bytes && digits.c * digits.h * digits.w == PIXELS) {
