@@ -325,6 +325,96 @@ cuda_sim_nvcc() {       # what the stand-in's tests use is CUDA
         -o "$out/test_sim.ptx"
 }
 
+cuda_objects() {        # the stand-in, as cuda_sim builds it, once for all tests of operations
+    local file
+    for file in sim runtime; do
+        [ -e "$out/cuda.$file.o" ] && continue
+        g++ -std=c++17 -O2 -g $WARN_CXX -c tests/cuda/$file.cpp -o "$out/cuda.$file.$BASHPID.o"
+        mv "$out/cuda.$file.$BASHPID.o" "$out/cuda.$file.o"
+    done
+}
+
+cuda_ops() {            # cuda_ops NAME FILE COMPILER FLAGS...: kernels of ae_cuda.cuh, on the stand-in
+    local name=$1 file=$2 compiler=$3 level=-O0
+    shift 3
+    need g++ "$compiler"
+    [ "$(uname -s)" = Linux ] || lacks "needs Linux"
+    can_link '' "$compiler" "$@" || lacks "$compiler cannot link $*"
+    cuda_objects
+    [ "$compiler" = g++ ] && level=-O1      # clang++'s sanitizers compile slowly
+    "$compiler" -std=c++17 $level -g -ffp-contract=off $WARN_CXX -Wno-unused-function \
+        -DAE_CUDA_SIM -I. -Itests/cuda "$@" "$file" "$out/cuda.sim.o" "$out/cuda.runtime.o" -o "$out/$name"
+    sandbox "$name" "$out/$name" | tee "$out/$name.output"
+    [ "${PIPESTATUS[0]}" = 0 ]
+    tail -n 1 "$out/$name.output" | grep -qE ': [1-9][0-9]* checks, 0 failed$'
+}
+
+cuda_ops_plain() {      # cuda_ops_plain NAME FILE: with g++; notes which kernels ran, for cuda_ran
+    need python3
+    AE_CUDA_KERNELS=$(python3 -B tests/cuda/gates.py --list)
+    AE_CUDA_RAN=$out/$1.ran
+    export AE_CUDA_KERNELS AE_CUDA_RAN
+    cuda_ops "$@" g++
+}
+
+cuda_flags() {          # what leaves out, with the GPU's part
+    local compiler flag
+    need g++ clang++
+    for compiler in g++ clang++; do
+        for flag in $NO_FLAGS AE_STATIC; do
+            $compiler -std=c++17 -O0 -ffp-contract=off $WARN_CXX -DAE_CUDA_SIM -I. -Itests/cuda \
+                "-D$flag" -x c++ -c tests/cuda/program.cu -o /dev/null
+        done
+    done
+}
+
+cuda_ran() {            # every kernel is launched by some test
+    need python3
+    compgen -G "$out/test-cuda-ops-*.ran" >/dev/null || lacks "no test of operations ran"
+    python3 -B tests/cuda/gates.py --ran "$out"/test-cuda-ops-*.ran
+}
+
+cuda_gates() {          # cuda_gates [--red]: what nvcc says of the kernels
+    need nvcc python3
+    python3 -B tests/cuda/gates.py "$@"
+}
+
+cuda_program() {        # nvcc's own program, without a GPU: the CPU's numbers, and no claim of more
+    local name=$1 status=0 mse
+    need nvcc gcc
+    nvcc -std=c++17 -O2 -x cu -arch=sm_75 -DAE_USE_CUDA -Werror all-warnings -I. \
+        examples/01_deep.c -o "$out/$name"
+    gcc -std=c99 -O2 -I. examples/01_deep.c -o "$out/$name.cpu" -lm
+    mse=$(sandbox "$name" "$out/$name.cpu" --plain --epochs 2 | tail -n 1)
+    if nvidia-smi -L 2>/dev/null | grep -q GPU; then lacks "there is a GPU: tests/gpu/run.sh"; fi
+    [ "$(sandbox "$name" "$out/$name" --plain --epochs 2 | tail -n 1)" = "$mse" ] ||
+        { echo "without a GPU not what the CPU computes: $mse"; return 1; }
+    AE_DEVICE=cuda sandbox "$name" "$out/$name" --plain --epochs 2 >"$out/$name.asked" 2>&1 || status=$?
+    cat "$out/$name.asked"
+    [ $status != 0 ] && grep -q cudaError "$out/$name.asked"
+}
+
+cuda_gpu_build() {      # of what tests/gpu/run.sh runs on a GPU, one of each kind: it compiles and links
+    need nvcc
+    TESTS=tests/cuda/test_pool.cpp PROGRAMS=bench/bench_cuda.cu JOBS=1 ARCH=sm_90 \
+        tests/gpu/run.sh --build --out "$out/gpu"
+}
+
+cuda_two_objects() {    # a C program, and ae.h compiled by nvcc in an object of its own
+    local name=$1 dir=$out/$1.dir nvcc
+    need nvcc gcc
+    mkdir -p "$dir"
+    printf '#define AE_USE_CUDA\n#define AE_IMPLEMENTATION\n#include "ae.h"\n' >"$dir/ae.cu"
+    grep -v '^#define AE_IMPLEMENTATION' examples/01_deep.c |
+        sed 's|"\.\./ae\.h"|"ae.h"|' >"$dir/deep.c"
+    nvcc=$(command -v nvcc)
+    nvcc -std=c++17 -O1 -arch=sm_75 -DAE_NO_SIMD -I. -c "$dir/ae.cu" -o "$dir/ae.o"
+    gcc -std=c99 -O1 $WARN_C -DAE_USE_CUDA -I. "$dir/deep.c" "$dir/ae.o" -o "$out/$name" \
+        -L"$(dirname "$(dirname "$(readlink -f "$nvcc")")")/lib64" -lcudart_static -ldl -lpthread \
+        -lrt -lstdc++ -lm
+    sandbox "$name" "$out/$name" --plain --epochs 1
+}
+
 # ---------------------------------------------------------------------------
 # What the object file and the preprocessor show
 
@@ -446,7 +536,7 @@ fuzz() {                # fuzz FILE: twenty seconds
 
 shell_scripts() {
     need shellcheck
-    shellcheck -e SC2086 tests/*.sh bench/*.sh data/*.sh .ci/run
+    shellcheck -e SC2086 tests/*.sh tests/*/*.sh bench/*.sh data/*.sh .ci/run
 }
 
 cppcheck_errors() {
@@ -486,6 +576,22 @@ step test-cuda-sim-sanitize cuda_sim test-cuda-sim-sanitize clang++ \
     -fsanitize=address,undefined -fno-sanitize-recover=undefined
 step test-cuda-sim-threads cuda_sim test-cuda-sim-threads clang++ -fsanitize=thread
 step test-cuda-sim-nvcc cuda_sim_nvcc
+step cuda-flags cuda_flags
+step cuda-gates cuda_gates
+step cuda-gates-red cuda_gates --red
+step cuda-program cuda_program cuda-program
+step cuda-gpu-build cuda_gpu_build
+step cuda-two-objects cuda_two_objects cuda-two-objects
+for file in tests/cuda/test_*.cpp; do
+    name=$(basename "$file" .cpp)
+    name=test-cuda-ops-${name#test_}
+    [ "$name" = test-cuda-ops-sim ] && continue
+    step "$name" cuda_ops_plain "$name" "$file"
+    step "$name-sanitize" cuda_ops "$name-sanitize" "$file" clang++ \
+        -fsanitize=address,undefined -fno-sanitize-recover=undefined
+    step "$name-threads" cuda_ops "$name-threads" "$file" clang++ -fsanitize=thread \
+        -DAE_CUDA_BLOCK=64
+done
 step test-cblas suite_cblas
 step test-zlib suite_zlib
 step test-m32 suite_with test-m32 math.h gcc -O2 -m32
@@ -495,6 +601,7 @@ step file-32-bit file_across file-32-bit i686-linux-gnu-gcc '' -static
 step file-big-endian file_across file-big-endian s390x-linux-gnu-gcc qemu-s390x-static -static
 step file-no-train file_across file-no-train gcc '' -DAE_NO_TRAIN
 barrier
+step cuda-ran cuda_ran
 step test-isa-scalar suite_isa scalar
 step test-isa-sse2 suite_isa sse2 sse2
 step test-isa-avx2 suite_isa avx2 avx2 fma

@@ -14,7 +14,7 @@ files() {           # files FIND-TEST...: ours that pass it
     find . \( -name build -o -name out -o -name .git -o -path ./tests/golden \) -prune \
         -o -type f \( "$@" \) -print | sort
 }
-mapfile -t sources < <(files -name '*.h' -o -name '*.cuh' -o -name '*.c' -o -name '*.cpp')
+mapfile -t sources < <(files -name '*.h' -o -name '*.cuh' -o -name '*.cu' -o -name '*.c' -o -name '*.cpp')
 mapfile -t texts < <(files -name '*.md')
 
 report "lines over 100 columns" \
