@@ -17,6 +17,8 @@ parser.add_argument("--batch", type=int, default=128)
 parser.add_argument("--lr", type=float, default=1e-3)
 parser.add_argument("--tuned", action="store_true")
 parser.add_argument("--wall", action="store_true", help="time by the clock on the wall")
+parser.add_argument("--device", default="cuda", help="of torch_cuda.py")
+parser.add_argument("--repeats", type=int, default=15, help="of torch_cuda.py")
 args = parser.parse_args()
 
 # torch.set_num_threads does not reach an OpenBLAS, which reads this while it is loaded.
