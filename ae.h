@@ -1052,7 +1052,8 @@ AE_API void ae_reserve_optim(ae_model *m, int states);
 /* Takes the memory, places every tensor, draws the first weights. batch: the most samples ever
    run at once. AE_INFER: no gradients, and buffers are reused as soon as nothing reads them.
    Errors: the first mistake made while building the graph; AE_E_MEMORY with needed and available
-   bytes; AE_E_ARG for batch < 1 or a model already built. */
+   bytes; AE_E_ARG for batch < 1 or a model already built; AE_E_DEVICE when CUDA was asked for and
+   cannot be had. The model is then as before. */
 AE_API ae_status ae_build(ae_model *m, int batch, ae_mode mode);
 
 /* Any part runs. n: samples, 1 ... the planned batch.
@@ -7326,8 +7327,6 @@ AE_API void ae_schedule_update(ae_schedule *s, float loss)
 #define AE__CUDA_OPERATIONS
 #include "ae_cuda.cuh"
 #undef AE__CUDA_OPERATIONS
-#endif
-#if defined(AE_USE_CUDA) && !defined(AE__CUDA_UNFINISHED)
 #define AE__OP(m, name, args) ((m)->exec.device ? ae__cu_##name args : ae_##name args)
 #else
 #define AE__OP(m, name, args) ae_##name args
@@ -10419,6 +10418,11 @@ AE_API ae_status ae_build(ae_model *m, int batch, ae_mode mode)
         return status;
     if (m->built)
         return ae__report(m, AE_E_ARG, "ae_build: the model is already built");
+#ifndef AE_USE_CUDA
+    if (m->device == AE_DEVICE_CUDA)
+        return ae__report(m, AE_E_DEVICE, "ae_build: CUDA was asked for, but this program was "
+                          "compiled without AE_USE_CUDA");
+#endif
     ae__place_all(m);
     ae__plan p = ae__plan_of(m, batch, mode, 0, AE_FLOAT32);
     unsigned char *block = (unsigned char *)ae_alloc(m->arena, p.total);
@@ -10452,10 +10456,6 @@ AE_API ae_status ae_build(ae_model *m, int batch, ae_mode mode)
         m->built = 0;
         ae_arena_rewind(m->arena, (size_t)(block - m->arena->base));
     }
-#else
-    if (m->device == AE_DEVICE_CUDA)
-        status = ae__report(m, AE_E_DEVICE, "ae_build: CUDA was asked for, but this program was "
-                            "compiled without AE_USE_CUDA");
 #endif
     return status;
 }

@@ -1,4 +1,4 @@
-/* ae_cuda.cuh - v0.1.0 - ae.h on an NVIDIA GPU - public domain (see end of file)
+/* ae_cuda.cuh - v0.1.0 - ae.h on an NVIDIA GPU - public domain (see the end of ae.h)
 
    The same program, on a GPU:       nvcc -x cu -DAE_USE_CUDA app.c -o app
    or, when the program is C:        nvcc -DAE_USE_CUDA -c ae.cu        (AE_IMPLEMENTATION in it)

@@ -1780,6 +1780,39 @@ TEST(model_bad_labels)
     CHECK_INT(ae_forward(g.m, 3), AE_SUCCESS);
 }
 
+/* Compiled without AE_USE_CUDA: the processor, or a sentence. */
+TEST(model_devices)
+{
+    ae_arena *arena = ae_arena_new(1u << 20);
+    ae_model *m = ae_model_new(arena, 1);
+    ae_tensor *x = ae_input(m, 3, 1, 1);
+    ae_minimize(ae_mse(ae_linear(x, 3), x, AE_MEAN));
+    CHECK_STR(ae_device(m), "");
+    CHECK_INT(ae_set_device(m, (ae_device_kind)9), AE_E_ARG);
+    CHECK_INT(ae_set_device(m, AE_DEVICE_CUDA), AE_SUCCESS);
+    const size_t used = ae_arena_used(arena);
+    CHECK_INT(ae_build(m, 2, AE_TRAIN), AE_E_DEVICE);
+    CHECK(strstr(ae_error(m), "AE_USE_CUDA") != NULL);
+    CHECK(ae_arena_used(arena) == used);                // as before: it may choose again
+    CHECK_INT(ae_set_device(m, AE_DEVICE_AUTO), AE_SUCCESS);
+    CHECK_INT(ae_build(m, 2, AE_TRAIN), AE_SUCCESS);
+    CHECK_STR(ae_device(m), "cpu");
+    CHECK_INT(ae_set_device(m, AE_DEVICE_CPU), AE_E_ARG);
+    CHECK_STR(ae_device(m), "cpu");
+    CHECK_INT(ae_sync(m), AE_SUCCESS);
+    const float values[6] = {1, 2, 3, 4, 5, 6};
+    ae_dataset d;
+    memset(&d, 0, sizeof d);
+    d.floats = values;
+    d.n = 2;
+    d.c = 3;
+    d.h = d.w = 1;
+    CHECK_INT(ae_data_upload(m, &d), AE_SUCCESS);
+    d.c = 2;
+    CHECK_INT(ae_data_upload(m, &d), AE_E_SHAPE);
+    ae_arena_free(arena);
+}
+
 TEST(model_allocates_nothing)
 {
     size_t calls;
@@ -1846,5 +1879,5 @@ TEST_LIST(model) {
     CASE(model_mistakes_are_kept), CASE(model_null_passes_through), CASE(model_bad_builds),
     CASE(model_graph_after_build), CASE(model_bad_calls), CASE(model_bad_optimisers),
     CASE(model_bad_values), CASE(model_not_finite_is_named), CASE(model_bad_labels),
-    CASE(model_allocates_nothing), CASE(model_calls_by_hand), CASE_END
+    CASE(model_devices), CASE(model_allocates_nothing), CASE(model_calls_by_hand), CASE_END
 };
