@@ -33,6 +33,8 @@ import sys
 import threading
 import time
 
+from gates import read, without_comments
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 OUT = os.path.join(ROOT, "build", "cuda_mutants")
@@ -50,19 +52,8 @@ SANITIZED = 2                           # so many programs with the sanitizers
 BATCH = 40                              # mutants in one program
 
 
-def read(path):
-    with open(path) as f:
-        return f.read()
-
-
 # ---------------------------------------------------------------------------
 # Device code
-
-def without_comments(text):
-    """Comments and strings become blanks: every place stays."""
-    blank = lambda m: re.sub(r"[^\n]", " ", m.group())
-    return re.sub(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"', blank, text, flags=re.S)
-
 
 # [start, end) is the body; the definition begins at `first`, its name at `at`; a macro has none of both.
 Function = collections.namedtuple("Function", "name section start end kernel first at")
