@@ -7365,7 +7365,9 @@ typedef struct ae__span {
     int from, to;
 } ae__span;
 
-enum { AE__INFER_VALUE, AE__TRAIN_VALUE, AE__GRADIENT, AE__SPANS };
+/* A gradient that no other run of chunks reads or writes (AE__PASSING) has room for one chunk of
+   each task instead of the batch. */
+enum { AE__INFER_VALUE, AE__TRAIN_VALUE, AE__GRADIENT, AE__PASSING, AE__SPANS };
 enum { AE__KEPT = 1, AE__KEPT_IN_TRAINING, AE__KEPT_ALWAYS };
 
 #define AE__STREAM_NOISE 0x4e000000u    /* plus the tensor's id; parameters' begin at 1 */
@@ -7412,7 +7414,7 @@ struct ae_tensor {
     int towards_loss;           // a minimised loss depends on it
     const ae_tensor *last_use, *last_loss_use;  // who reads it last: of all, towards a loss
     int uses, loss_uses;        // how many do
-    const ae_tensor *run_first, *run_last;      // neighbours that run chunk by chunk: ae__chunk
+    const ae_tensor *run_first, *run_last;      // neighbours that run chunk by chunk: ae__chunks
     ae_tensor *in_place_of, *replaced_by;   // whose bytes it writes over; who writes over it
     ae__span span[AE__SPANS];
 };
@@ -7458,14 +7460,19 @@ struct ae_model {
     ae_exec exec;
     int own_scratch;            // nonzero: exec.scratch is ours to set
     int optim_states;
-    int built, batch, threads;  // threads: how many the plan has scratch for
+    int built, batch, threads;  // threads: how many the plan has room for
     ae_mode mode;
     int training;               // nonzero during ae_forward: noise is on
     int forward_n;              // samples of the last ae_forward, 0: none
     int repeat;                 // how often each sample of a dataset is fed in a row (ae_iwae)
     float epoch_at;             // of the step that runs, with its fraction: for ae_warm_up
     size_t sample;              // where in its step or pass the batch begins: noise depends on it
-    int from;                   // the first sample of what an operation works on: see ae__chunk
+    int from;                   // the first sample of what an operation works on: see ae__chunks
+    int chunk, task;            // of the run: samples of a chunk, and for which task this model is
+    size_t passing, passing_at; // floats of AE__PASSING a sample, and where in ACT they begin
+    float *sums;                // gradients of weights that parts of a run have summed
+    size_t grad_at;             // which parameters' GRAD is: from this float on
+    float *scratch;             // what the plan has for its threads, or NULL
     float *statistics;          // the untrained parameters before a step that may fail
     size_t *rows;               // where in its dataset each sample stands, for fixed noise
     ae__scaling fed, trained;   // of the last samples fed; of the last ones trained on
@@ -7478,6 +7485,7 @@ struct ae_model {
     void *context;              // room for what it has on a GPU
     unsigned char *needed, *replaced;   // per tensor: to be computed; its values are written over
     float *parts[AE__INPUTS];   // gradients on their way to be added to others
+    size_t part;                // floats of each a sample
 };
 
 // ---- errors
@@ -7676,12 +7684,16 @@ static float *ae__whole(const ae_model *m, const ae_param *p)
 #ifndef AE_NO_TRAIN
 static float *ae__gradient(const ae_model *m, const ae_tensor *t)
 {
+    const ae__span *passing = &t->span[AE__PASSING];
+    if (passing->size)
+        return ae__segment(m, AE_SEG_ACT) + m->passing_at
+               + ((size_t)m->task * m->passing + passing->at) * (size_t)m->chunk;
     return ae__in_act(m, &t->span[AE__GRADIENT]) + (size_t)m->from * ae__size(t);
 }
 
 static float *ae__weight_grads(const ae_model *m, const ae_param *p)
 {
-    return p ? ae__segment(m, AE_SEG_GRAD) + p->at : NULL;
+    return p ? ae__segment(m, AE_SEG_GRAD) + (p->at - m->grad_at) : NULL;
 }
 #endif
 
@@ -8468,9 +8480,8 @@ AE_API ae_model *ae_model_new(ae_arena *arena, uint64_t seed)
 
 static void ae__bind_scratch(ae_model *m)
 {
-    int planned = m->built && m->threads > 0 && m->exec.threads <= m->threads;
     if (m->own_scratch)
-        m->exec.scratch = planned ? ae__segment(m, AE_SEG_WORK) : NULL;
+        m->exec.scratch = m->exec.threads <= m->threads ? m->scratch : NULL;
 }
 
 AE_API ae_status ae_set_exec(ae_model *m, const ae_exec *e)
@@ -9995,9 +10006,13 @@ AE_API size_t ae_size(const ae_tensor *t)
 
 /* What a batch of pictures makes at a layer is larger than the second-level cache. Where several
    layers in a row work sample by sample, as most do, all of them are therefore run on some samples,
-   then on the next, while what one hands to the other is still in the cache. The chunks follow from
-   the plan alone, so that sums have one order. */
-#define AE__CHUNK_BYTES ((size_t)1 << 20)
+   then on the next, while what one hands to the other is still in the cache. In training each
+   thread takes chunks of its own through all of the run; gradients of weights are then added up in
+   up to AE__RUN_PARTS sums, if the run's weights have no more than AE__RUN_FLOATS. Chunks and sums
+   follow from the plan alone, so that the result does not depend on the threads. */
+#define AE__CHUNK_BYTES ((size_t)5 << 18)
+#define AE__RUN_PARTS 16
+#define AE__RUN_FLOATS 65536
 
 static int ae__by_sample(const ae_tensor *t)
 {
@@ -10005,17 +10020,51 @@ static int ae__by_sample(const ae_tensor *t)
            && t->op != &ae__op_batch_norm && t->op != &ae__op_vq;
 }
 
-// How many samples at a time for the run that t is in; n samples at once if it is t alone.
-static int ae__chunk(const ae_model *m, const ae_tensor *t, int buffers, int n)
+/* How many chunks a batch is cut into for the run that t is in: a power of two, which threads share
+   fairly; 1 if it is t alone. */
+static int ae__chunks(const ae_model *m, const ae_tensor *t, int batch)
 {
-    size_t floats = 1, most;
+    size_t floats = 1, passing = 0;
+    int chunks = 1;
     if (t->run_first == t->run_last || m->exec.device)
-        return n;
-    for (const ae_tensor *u = t->run_first; u != t->run_last->next; u = u->next)
+        return 1;
+    for (const ae_tensor *u = t->run_first; u != t->run_last->next; u = u->next) {
+        const ae__span *s = &u->span[AE__PASSING];
+        passing = passing < s->at + s->size ? s->at + s->size : passing;
         if (!u->replaced_by)
-            floats += ae__size(u) * (size_t)buffers;
-    most = AE__CHUNK_BYTES / sizeof(float) / floats;
-    return most < 1 ? 1 : most > (size_t)m->batch ? m->batch : (int)most;
+            floats += ae__size(u);
+    }
+    while (chunks < batch && AE__CHUNK_BYTES / sizeof(float) / (floats + passing)
+                             < ((size_t)batch - 1) / (size_t)chunks + 1)
+        chunks *= 2;
+    return chunks;
+}
+
+static int ae__run_chunk(const ae_model *m, const ae_tensor *t, int batch)
+{
+    return (batch - 1) / ae__chunks(m, t, batch) + 1;
+}
+
+// The parameters of the run that t is in: those from float `at` of PARAM on, so many floats.
+static size_t ae__run_params(const ae_tensor *t, size_t *at)
+{
+    size_t end = 0;
+    *at = SIZE_MAX;
+    for (const ae_tensor *u = t->run_first; u != t->run_last->next; u = u->next)
+        for (int i = 0; i < 2; i++) {
+            const ae_param *p = i ? u->bias : u->weight;
+            *at = p && p->at < *at ? p->at : *at;
+            end = p && end < p->at + p->count ? p->at + p->count : end;
+        }
+    *at = end ? *at : 0;
+    return ae__round_up(end - *at, AE_ALIGN / sizeof(float));
+}
+
+// How many parts of its chunks tasks may take in the backward pass.
+static int ae__run_parts(const ae_tensor *t, int chunks)
+{
+    size_t at, floats = ae__run_params(t, &at);
+    return floats > AE__RUN_FLOATS ? 1 : ae__least(chunks, AE__RUN_PARTS);
 }
 
 /* Whether t may be computed where its input lies: it is the only one to read it, and neither t's
@@ -10165,9 +10214,11 @@ static void ae__place_all(ae_model *m)
         while (first->in_place_of)
             first = first->in_place_of;
         if (t->replaced_by)
-            t->span[AE__GRADIENT] = t->replaced_by->span[AE__GRADIENT];
+            for (int s = AE__GRADIENT; s <= AE__PASSING; s++)
+                t->span[s] = t->replaced_by->span[s];
         else if (t->loss < 0 && t->has_grad && t->towards_loss)
-            ae__span_of(m, t, AE__GRADIENT, first, t->last_loss_use);
+            ae__span_of(m, t, first->run_first == t->last_loss_use->run_first ? AE__PASSING
+                        : AE__GRADIENT, first, t->last_loss_use);
     }
     size_t values = ae__spans_end(m, AE__TRAIN_VALUE);
     for (ae_tensor *t = m->first; t; t = t->next)
@@ -10189,10 +10240,32 @@ static void ae__place_all(ae_model *m)
 
 typedef struct ae__plan {
     size_t bytes[AE_SEG_COUNT];
-    size_t scratch, whole, parts, rows, statistics, flags, context;     // of WORK
+    size_t passing;                     // of ACT
+    size_t scratch, whole, part, parts, sums, rows, statistics, flags, context;     // of WORK
     size_t total;
-    int threads;                        // that have scratch
+    int threads;                        // that have room
 } ae__plan;
+
+// What the runs of a model need, whose backward passes come one after the other.
+static void ae__plan_runs(const ae_model *m, ae__plan *p, int batch)
+{
+    const size_t passing = ae__spans_end(m, AE__PASSING);
+    size_t most = 0, sums = 0, at;
+#ifdef AE_USE_CUDA
+    most = (size_t)batch;       // a GPU takes all at once
+#endif
+    for (const ae_tensor *t = m->first; t; t = t->run_last->next) {
+        const int chunks = ae__chunks(m, t, batch), parts = ae__run_parts(t, chunks);
+        const size_t floats = (size_t)(parts - 1) * ae__run_params(t, &at);
+        const size_t samples = (size_t)ae__least(parts, p->threads)
+                               * (size_t)ae__run_chunk(m, t, batch);
+        most = most < samples ? samples : most;
+        sums = sums < floats ? floats : sums;
+    }
+    p->sums = ae__round_up(sums * sizeof(float), AE_ALIGN);
+    p->bytes[AE_SEG_ACT] = ae__sat_add(p->passing, ae__sat_mul(ae__sat_mul(passing, most),
+                                                               sizeof(float)));
+}
 
 /* Sizes of all segments of a placed model. A fork shares PARAM, unless its weights are small. */
 static ae__plan ae__plan_of(const ae_model *m, int batch, ae_mode mode, int fork,
@@ -10217,21 +10290,25 @@ static ae__plan ae__plan_of(const ae_model *m, int batch, ae_mode mode, int fork
     floats = ae__spans_end(m, mode == AE_TRAIN ? AE__TRAIN_VALUE : AE__INFER_VALUE);
     if (mode == AE_TRAIN && floats < ae__spans_end(m, AE__GRADIENT))
         floats = ae__spans_end(m, AE__GRADIENT);
-    p.bytes[AE_SEG_ACT] = ae__sat_mul(ae__sat_mul(floats, n), sizeof(float));
+    p.passing = ae__sat_mul(ae__sat_mul(floats, n), sizeof(float));
+    p.threads = m->exec.threads;
+    p.bytes[AE_SEG_ACT] = p.passing;
+    if (mode == AE_TRAIN)
+        ae__plan_runs(m, &p, batch);
 
     for (const ae_tensor *t = m->first; t; t = t->next) {
-        if (t->loss_uses > 1 && t->has_grad && part < t->span[AE__GRADIENT].size)
-            part = t->span[AE__GRADIENT].size;
+        if (t->loss_uses > 1 && t->has_grad)
+            for (int s = AE__GRADIENT; s <= AE__PASSING; s++)
+                part = part < t->span[s].size ? t->span[s].size : part;
         convolutions |= ae__is_conv(t);
         if (precision != AE_FLOAT32 && ae__is_conv(t) && t->weight->shrinks
             && whole < t->weight->count)
             whole = t->weight->count;
     }
     p.whole = ae__round_up(ae__sat_mul(whole, sizeof(float)), AE_ALIGN);
-    if (convolutions) {         // matrix products do with the stack
-        p.threads = m->exec.threads;
+    if (convolutions)           // matrix products do with the stack
         p.scratch = ae__sat_mul(AE_SCRATCH * sizeof(float), (size_t)p.threads);
-    }
+    p.part = part;
     p.parts = mode == AE_TRAIN ? ae__sat_mul(ae__sat_mul(part, n), sizeof(float)) : 0;
     p.flags = ae__round_up(2 * (size_t)m->tensors, AE_ALIGN);
     p.rows = ae__round_up(ae__sat_mul(n, sizeof(size_t)), AE_ALIGN);
@@ -10239,7 +10316,7 @@ static ae__plan ae__plan_of(const ae_model *m, int batch, ae_mode mode, int fork
 #ifdef AE_USE_CUDA
     p.context = fork ? 0 : ae__round_up(ae__cu_context_bytes(m->losses), AE_ALIGN);
 #endif
-    p.bytes[AE_SEG_WORK] = ae__sat_add(ae__sat_add(p.scratch + p.whole + p.context,
+    p.bytes[AE_SEG_WORK] = ae__sat_add(ae__sat_add(p.scratch + p.whole + p.sums + p.context,
                                                    ae__sat_mul(AE__INPUTS, p.parts)),
                                        ae__sat_add(p.rows, p.statistics + p.flags));
     for (int s = 0; s < AE_SEG_COUNT; s++)
@@ -10256,14 +10333,20 @@ static void ae__divide(ae_model *m, const ae__plan *p, unsigned char *block)
         block += p->bytes[s];
     }
     unsigned char *work = m->segment[AE_SEG_WORK] + p->scratch;
+    m->scratch = p->scratch ? (float *)(void *)m->segment[AE_SEG_WORK] : NULL;
     m->whole = (float *)(void *)work;
     work += p->whole;
     for (int i = 0; i < AE__INPUTS; i++, work += p->parts)
         m->parts[i] = (float *)(void *)work;
+    m->sums = (float *)(void *)work;
+    work += p->sums;
     m->rows = (size_t *)(void *)work;
     m->statistics = (float *)(void *)(work + p->rows);
     m->needed = work + p->rows + p->statistics;
     m->replaced = m->needed + m->tensors;
+    m->part = p->part;
+    m->passing = ae__spans_end(m, AE__PASSING);
+    m->passing_at = p->passing / sizeof(float);
     m->context = p->context ? m->needed + p->flags : NULL;
 }
 
@@ -10312,10 +10395,15 @@ static void ae__list_all(ae_model *m, const ae__plan *p, int batch, ae_mode mode
     ae__list(l, "counters", "", AE_SEG_STATE, 0, p->bytes[AE_SEG_STATE]);
     for (const ae_tensor *t = m->first; t; t = t->next) {
         const ae__span *v = &t->span[value], *g = &t->span[AE__GRADIENT];
+        const ae__span *c = &t->span[AE__PASSING];
         ae__list(l, t->name, "", AE_SEG_ACT, ae__sat_mul(v->at, unit), ae__sat_mul(v->size, unit));
-        if (mode == AE_TRAIN)
+        if (mode == AE_TRAIN) {
+            const size_t samples = (size_t)ae__run_chunk(m, t, batch) * sizeof(float);
             ae__list(l, t->name, " gradient", AE_SEG_ACT, ae__sat_mul(g->at, unit),
                      ae__sat_mul(g->size, unit));
+            ae__list(l, t->name, " gradient", AE_SEG_ACT, ae__sat_add(p->passing, ae__sat_mul(
+                     c->at, samples)), ae__sat_mul(c->size, samples));
+        }
     }
     ae__list(l, "scratch", "", AE_SEG_WORK, 0, p->bytes[AE_SEG_WORK]);
 }
@@ -10575,12 +10663,118 @@ static void ae__need(ae_model *m, const ae_tensor *t, const ae_tensor *given)
 
 static ae_status ae__compute_tensor(ae_model *m, const ae_tensor *t, int n)
 {
-    if (!m->needed[t->id] || !t->op->forward)
-        return AE_SUCCESS;
-    m->replaced[t->id] = 0;
-    if (t->in_place_of)
-        m->replaced[t->in_place_of->id] = 1;
-    return t->op->forward(m, t, n);
+    return m->needed[t->id] && t->op->forward ? t->op->forward(m, t, n) : AE_SUCCESS;
+}
+
+// That t has its values, and its input no more if these lie there.
+static void ae__mark_computed(ae_model *m, const ae_tensor *t)
+{
+    if (m->needed[t->id] && t->op->forward) {
+        m->replaced[t->id] = 0;
+        if (t->in_place_of)
+            m->replaced[t->in_place_of->id] = 1;
+    }
+}
+
+/* A run on its way, forward or backward. Each of its tasks takes neighbouring chunks through all of
+   its layers, on a copy of the model that has its own place in the batch, scratch and gradients,
+   and no threads. One task alone is the model itself, with all its threads. */
+typedef struct ae__run {
+    ae_model *m, copy[AE__RUN_PARTS];
+    const ae_tensor *first, *last;
+    int n, chunk, chunks, parts, tasks;
+    size_t params, params_at;   // backward: see ae__run_params
+    float dloss;
+    ae_status status[AE__RUN_PARTS];
+} ae__run;
+
+// n samples of the run of t.
+static void ae__run_of(ae__run *r, ae_model *m, const ae_tensor *t, int n)
+{
+    r->m = m;
+    r->first = t->run_first;
+    r->last = t->run_last;
+    r->n = n;
+    r->chunk = m->chunk = ae__run_chunk(m, t, m->batch);
+    r->chunks = (n - 1) / r->chunk + 1;
+}
+
+static ae_model *ae__run_task(ae__run *r, int task)
+{
+    return r->tasks > 1 ? &r->copy[task] : r->m;
+}
+
+// Where the i-th of n shares begins.
+static int ae__run_share(int of, int i, int n)
+{
+    return (int)((int64_t)of * i / n);
+}
+
+// The first chunk of a part.
+static int ae__run_begin(const ae__run *r, int part)
+{
+    return ae__run_share(r->chunks, part, r->parts);
+}
+
+// parts: neighbouring chunks, at most AE__RUN_PARTS, of which a task takes neighbours.
+static void ae__run_parallel(ae__run *r, int parts, ae_job *job)
+{
+    ae_model *m = r->m;
+    r->parts = parts;
+    r->tasks = ae__least(parts, ae__least(m->exec.threads, m->threads));
+    for (int i = 0; i < r->tasks && r->tasks > 1; i++) {
+        ae_model *c = &r->copy[i];
+        const int chunk = ae__run_begin(r, ae__run_share(r->parts, i, r->tasks));
+        *c = *m;
+        c->task = i;
+        c->exec.threads = 1;
+        if (m->exec.scratch)
+            c->exec.scratch = m->exec.scratch + (size_t)i * AE_SCRATCH;
+        for (int j = 0; j < AE__INPUTS; j++)
+            c->parts[j] += (size_t)chunk * (size_t)r->chunk * m->part;
+    }
+    ae__parallel(&m->exec, r->tasks, job, r);
+}
+
+// Moves m to a chunk and returns its samples.
+static int ae__run_to(const ae__run *r, ae_model *m, int chunk)
+{
+    m->from = chunk * r->chunk;
+    return ae__least(r->chunk, r->n - m->from);
+}
+
+static void ae__run_forward_job(void *arg, int task)
+{
+    ae__run *r = (ae__run *)arg;
+    ae_model *m = ae__run_task(r, task);
+    ae_status status = AE_SUCCESS;
+    const int end = ae__run_begin(r, ae__run_share(r->parts, task + 1, r->tasks));
+    int i = ae__run_begin(r, ae__run_share(r->parts, task, r->tasks));
+    for (; i < end && !status; i++) {
+        const int count = ae__run_to(r, m, i);
+        for (const ae_tensor *t = r->first; t != r->last->next && !status; t = t->next)
+            status = ae__compute_tensor(m, t, count);
+    }
+    m->from = 0;
+    r->status[task] = status;
+}
+
+// The error of the first chunk that fails is that of the call.
+static ae_status ae__run_forward(ae_model *m, const ae_tensor *t, int n)
+{
+    ae__run r;
+    ae__run_of(&r, m, t, n);
+    // in inference values share bytes, those of other samples too
+    ae__run_parallel(&r, m->mode == AE_TRAIN ? ae__least(r.chunks, AE__RUN_PARTS) : 1,
+                     ae__run_forward_job);
+    for (int i = 0; i < r.tasks; i++)
+        if (r.status[i]) {
+            const ae_model *failed = ae__run_task(&r, i);
+            m->status = failed->status;
+            memmove(m->error, failed->error, sizeof m->error);
+            return r.status[i];
+        }
+    return AE_SUCCESS;
 }
 
 /* Computes what is marked, in order; the codes take the place of z when its turn comes. Around z,
@@ -10595,7 +10789,6 @@ static ae_status ae__compute(ae_model *m, int n, const ae_tensor *z, const float
         const ae_tensor *kept = m->mode == AE_INFER && result && result->uses ? result : NULL;
         int whole = (z && z->run_first == t->run_first)
                     || (kept && kept->run_first == t->run_first);
-        int chunk = whole ? n : ae__chunk(m, t, 1, n);
         end = whole ? t->next : t->run_last->next;
         if (t == z) {
             if (codes && codes != ae__value(m, t))
@@ -10603,12 +10796,9 @@ static ae_status ae__compute(ae_model *m, int n, const ae_tensor *z, const float
             m->replaced[t->id] = 0;
             continue;
         }
-        for (m->from = 0; m->from < n && !status; m->from += chunk) {
-            int count = chunk < n - m->from ? chunk : n - m->from;
-            for (const ae_tensor *u = t; u != end && !status; u = u->next)
-                status = ae__compute_tensor(m, u, count);
-        }
-        m->from = 0;
+        for (const ae_tensor *u = t; u != end; u = u->next)
+            ae__mark_computed(m, u);
+        status = whole ? ae__compute_tensor(m, t, n) : ae__run_forward(m, t, n);
     }
     return status;
 }
@@ -11014,21 +11204,57 @@ static float ae__dloss(const ae_model *m, const ae_tensor *t, float scale, doubl
     return (float)((double)scale * (double)t->term_weight * grown * part);
 }
 
+// The gradients of one layer, which needs any.
+static void ae__back_through(ae_model *m, const ae_tensor *t, int n, const float *dloss)
+{
+    if (t->towards_loss && t->has_grad)
+        ae__back(m, t, n, t->loss >= 0 ? dloss : ae__gradient(m, t));
+}
+
+/* Each part adds the gradients of its weights to a sum of its own, the first one to GRAD itself. */
+static void ae__run_backward_job(void *arg, int task)
+{
+    const ae__run *r = (const ae__run *)arg;
+    ae_model *m = ae__run_task((ae__run *)arg, task);
+    unsigned char *grad = m->segment[AE_SEG_GRAD];
+    const int end = ae__run_share(r->parts, task + 1, r->tasks);
+    for (int part = ae__run_share(r->parts, task, r->tasks); part < end; part++) {
+        if (part > 0) {
+            float *sum = m->sums + (size_t)(part - 1) * r->params;
+            memset(sum, 0, r->params * sizeof *sum);
+            m->segment[AE_SEG_GRAD] = (unsigned char *)sum;
+            m->grad_at = r->params_at;
+        }
+        for (int i = ae__run_begin(r, part); i < ae__run_begin(r, part + 1); i++) {
+            const int count = ae__run_to(r, m, i);
+            for (const ae_tensor *t = r->last; t != r->first->prev; t = t->prev)
+                ae__back_through(m, t, count, &r->dloss);
+        }
+    }
+    m->segment[AE_SEG_GRAD] = grad;
+    m->grad_at = 0;
+    m->from = 0;
+}
+
+static void ae__run_backward(ae_model *m, const ae_tensor *t, int n, float dloss)
+{
+    ae__run r;
+    ae__run_of(&r, m, t, n);
+    r.dloss = dloss;
+    r.params = ae__run_params(t, &r.params_at);
+    ae__run_parallel(&r, ae__run_parts(t, r.chunks), ae__run_backward_job);
+    for (int i = 1; i < r.parts; i++) {
+        float *grad = ae__segment(m, AE_SEG_GRAD) + r.params_at;
+        ae_add_forward(&m->exec, grad, grad, m->sums + (size_t)(i - 1) * r.params, r.params);
+    }
+}
+
 static void ae__backward(ae_model *m, float scale, double share)
 {
-    int n = m->forward_n;
-    for (const ae_tensor *t = m->last, *end; t; t = end) {
-        end = t->run_first->prev;
-        int chunk = ae__chunk(m, t, 2, n);
+    for (const ae_tensor *t = m->last; t; t = t->run_first->prev) {
         float dloss = ae__dloss(m, t, scale, share);
         AE__GPU(m, dloss = ae__cu_dloss(m, t, share));
-        for (m->from = 0; m->from < n; m->from += chunk) {
-            int count = chunk < n - m->from ? chunk : n - m->from;
-            for (const ae_tensor *u = t; u != end; u = u->prev)
-                if (u->towards_loss && u->has_grad)
-                    ae__back(m, u, count, u->loss >= 0 ? &dloss : ae__gradient(m, u));
-        }
-        m->from = 0;
+        ae__run_backward(m, t, m->forward_n, dloss);
     }
 }
 
@@ -16405,7 +16631,7 @@ static void ae__costs(const ae_tensor *t, ae_mode mode, size_t count[3])
     count[0] = ae__new_elements(t, t->weight) + ae__new_elements(t, t->bias);
     count[1] = (t->in_place_of ? 0 : t->span[value].size) + (kept ? kept->span[value].size : 0);
     if (mode == AE_TRAIN && !t->replaced_by)
-        count[1] += t->span[AE__GRADIENT].size;
+        count[1] += t->span[AE__GRADIENT].size + t->span[AE__PASSING].size;
     count[2] = 0;
     if (t->op == &ae__op_linear || t->op == &ae__op_tied_linear)
         count[2] = t->weight->count;
@@ -16542,6 +16768,7 @@ static ae_status ae__bad_forward(ae_model *m, int n, ae_nonfinite *r)
             if (own[i])         // of small weights the scales
                 ae__bad(r, own[i]->name, "parameter", ae__weights(m, own[i]),
                         ae__is_small(m, own[i]) ? (size_t)own[i]->shape[0] : own[i]->count, 0);
+        ae__mark_computed(m, t);
         if (!r->name)
             status = ae__compute_tensor(m, t, n);
         if (!r->name && !status && !t->kept && t->op != &ae__op_labels)
@@ -16574,24 +16801,37 @@ static void ae__bad_param_gradient(const ae_model *m, const ae_param *p, ae_nonf
     r->index = ae__largest(g, p->count);
 }
 
+// The layers of one run, chunk by chunk, then the gradients of their weights.
+static void ae__bad_run(ae_model *m, const ae_tensor *last, int n, ae_nonfinite *r)
+{
+    const float dloss = ae__dloss(m, last, 1.0f, 1.0);
+    const ae_tensor *end = last->run_first->prev;
+    ae__run run;
+    ae__run_of(&run, m, last, n);
+    for (int c = 0; c < run.chunks && !r->name; c++) {
+        const int count = ae__run_to(&run, m, c);
+        for (const ae_tensor *t = last; t != end && !r->name; t = t->prev)
+            if (t->loss >= 0 || !t->towards_loss || !t->has_grad
+                || !ae__bad(r, t->name, "gradient", ae__gradient(m, t),
+                            (size_t)count * ae__size(t), ae__size(t)))
+                ae__back_through(m, t, count, &dloss);
+        r->sample += r->name ? m->from : 0;
+    }
+    m->from = 0;
+    for (const ae_tensor *t = last; t != end; t = t->prev)
+        for (int i = 0; i < 2 && !r->name; i++) {
+            const ae_param *p = i ? t->bias : t->weight;
+            if (p && !p->untrained && t->towards_loss && t->has_grad)
+                ae__bad_param_gradient(m, p, r);
+        }
+}
+
 static void ae__bad_backward(ae_model *m, int n, ae_nonfinite *r)
 {
     memset(m->segment[AE_SEG_GRAD], 0, m->bytes[AE_SEG_GRAD]);
     m->epoch_at = 3e38f;
-    for (const ae_tensor *t = m->last; t && !r->name; t = t->prev) {
-        const float dloss = ae__dloss(m, t, 1.0f, 1.0);
-        if (!t->towards_loss || !t->has_grad)
-            continue;
-        if (t->loss < 0 && ae__bad(r, t->name, "gradient", ae__gradient(m, t),
-                                   (size_t)n * ae__size(t), ae__size(t)))
-            return;
-        ae__back(m, t, n, t->loss < 0 ? ae__gradient(m, t) : &dloss);
-        for (int i = 0; i < 2 && !r->name; i++) {
-            const ae_param *p = i ? t->bias : t->weight;
-            if (p && !p->untrained)
-                ae__bad_param_gradient(m, p, r);
-        }
-    }
+    for (const ae_tensor *t = m->last; t && !r->name; t = t->run_first->prev)
+        ae__bad_run(m, t, n, r);
     if (!r->name)
         ae__bad(r, "optimiser", "optimiser state", ae__segment(m, AE_SEG_OPT),
                 m->bytes[AE_SEG_OPT] / sizeof(float), 0);

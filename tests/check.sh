@@ -523,6 +523,13 @@ benches() {             # built without a warning, and all but size.sh run for a
     BUILD=$out bench/run.sh --quick --data data --only '[!s]*'
 }
 
+threads() {             # the thread sanitizer on a training
+    need gcc
+    can_link pthread.h gcc -fsanitize=thread || lacks "gcc has no thread sanitizer"
+    gcc -std=gnu99 -g -O1 -fsanitize=thread $WARN_C -I. tests/threads.c -o "$out/threads" -lm -lpthread
+    sandbox threads "$out/threads"
+}
+
 fuzz() {                # fuzz FILE: twenty seconds
     local name
     name=$(basename "$1" .c)
@@ -569,6 +576,7 @@ for compiler in gcc clang; do
     step test-$compiler-no-simd suite test-$compiler-no-simd $compiler -O2 -DAE_NO_SIMD
     step test-$compiler-openmp suite_with test-$compiler-openmp omp.h $compiler -O2 -fopenmp
 done
+step test-threads threads
 step test-g++ suite test-g++ g++ -O2
 step test-clang++ suite test-clang++ clang++ -O2
 step test-cuda-sim cuda_sim test-cuda-sim g++

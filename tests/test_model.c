@@ -565,33 +565,54 @@ TEST(model_values_computed_over)
 }
 
 /* Layers of pictures run on a few samples at a time; a batch of one has no others. */
+enum { LARGE_TENSORS = 8, LARGE_BATCH = 7 };
+
+typedef struct large {
+    ae_model *m;
+    ae_tensor *x, *target, *t[LARGE_TENSORS];
+} large;
+
+static large large_net(int side, int channels, float noise, int batch, ae_mode mode,
+                       const ae_exec *e)
+{
+    large g;
+    ae_tensor **t = g.t;
+    g.m = ae_model_new(net_arena((size_t)64 << 20), 1);
+    g.x = ae_input(g.m, 1, side, side);
+    g.target = ae_input(g.m, 1, side, side);
+    t[0] = ae_gaussian_noise(g.x, noise, 0, 0);
+    t[1] = ae_relu(ae_group_norm(ae_conv2d(t[0], channels, 3, 1, 1), 2, NULL));
+    t[2] = ae_max_pool2d(t[1], 2);
+    t[3] = ae_silu(ae_conv2d(t[2], channels, 3, 1, 1));
+    t[4] = ae_max_unpool2d(t[3], t[2]);
+    t[5] = ae_upsample_nearest(ae_avg_pool2d(t[4], 2), 2);
+    t[6] = ae_add(t[5], ae_reshape(t[4], channels, side, side));
+    t[7] = ae_sigmoid(ae_conv2d(t[6], 1, 1, 1, 0));
+    if (mode == AE_TRAIN) ae_minimize(ae_mse(t[7], g.target, AE_SUM));
+    CHECK_INT(ae_set_exec(g.m, e), AE_SUCCESS);
+    REQUIRE(ae_build(g.m, batch, mode) == AE_SUCCESS);
+    return g;
+}
+
+static void large_forward(const large *g, const float *x, const float *target, int n)
+{
+    CHECK_INT(ae_set(g->m, g->x, x, n), AE_SUCCESS);
+    CHECK_INT(ae_set(g->m, g->target, target, n), AE_SUCCESS);
+    CHECK_INT(ae_forward(g->m, n), AE_SUCCESS);
+}
+
 static void large_pictures(int side)
 {
-    enum { N = 7, TENSORS = 8 };
-    const int SIDE = side, SIZE = side * side;
-    ae_model *m[3];
-    ae_tensor *x[3], *target[3], *t[3][TENSORS];
+    enum { N = LARGE_BATCH };
+    const int SIZE = side * side;
+    const ae_exec *e = test_exec_bare();
+    const large all = large_net(side, 8, 0.1f, N, AE_TRAIN, e);
+    const large alone = large_net(side, 8, 0.0f, 1, AE_TRAIN, e);
+    const large infer = large_net(side, 8, 0.0f, N, AE_INFER, e);
     float *data = DATA_IN(N * SIZE, 0, 1, 1);
-    for (int k = 0; k < 3; k++) {           // all samples, each alone, all in inference
-        m[k] = ae_model_new(net_arena((size_t)64 << 20), 1);
-        x[k] = ae_input(m[k], 1, SIDE, SIDE);
-        target[k] = ae_input(m[k], 1, SIDE, SIDE);
-        t[k][0] = ae_gaussian_noise(x[k], k ? 0.0f : 0.1f, 0, 0);
-        t[k][1] = ae_relu(ae_group_norm(ae_conv2d(t[k][0], 8, 3, 1, 1), 2, NULL));
-        t[k][2] = ae_max_pool2d(t[k][1], 2);
-        t[k][3] = ae_silu(ae_conv2d(t[k][2], 8, 3, 1, 1));
-        t[k][4] = ae_max_unpool2d(t[k][3], t[k][2]);
-        t[k][5] = ae_upsample_nearest(ae_avg_pool2d(t[k][4], 2), 2);
-        t[k][6] = ae_add(t[k][5], ae_reshape(t[k][4], 8, SIDE, SIDE));
-        t[k][7] = ae_sigmoid(ae_conv2d(t[k][6], 1, 1, 1, 0));
-        if (k < 2) ae_minimize(ae_mse(t[k][7], target[k], AE_SUM));
-        REQUIRE(ae_build(m[k], k == 1 ? 1 : N, k == 2 ? AE_INFER : AE_TRAIN) == AE_SUCCESS);
-    }
-    CHECK_INT(ae_set(m[0], x[0], data, N), AE_SUCCESS);
-    CHECK_INT(ae_set(m[0], target[0], data, N), AE_SUCCESS);
-    CHECK_INT(ae_forward(m[0], N), AE_SUCCESS);
-    CHECK_INT(ae_backward(m[0], 1), AE_SUCCESS);
-    float *given = COPY(ae_get(m[0], t[0][0]), N * SIZE);
+    large_forward(&all, data, data, N);
+    CHECK_INT(ae_backward(all.m, 1), AE_SUCCESS);
+    float *given = COPY(ae_get(all.m, all.t[0]), N * SIZE);
     double sum = 0;
     int alike = 0;              // every sample has noise of its own
     for (int i = 0; i < N * SIZE; i++) {
@@ -602,32 +623,116 @@ static void large_pictures(int side)
     CHECK_CLOSE(sum / (N * SIZE), 0.1 * sqrt(2 / 3.14159265), 2e-3);
     CHECK(alike < 10);
     for (int i = 0; i < N; i++) {
-        CHECK_INT(ae_set(m[1], x[1], given + i * SIZE, 1), AE_SUCCESS);
-        CHECK_INT(ae_set(m[1], target[1], data + i * SIZE, 1), AE_SUCCESS);
-        CHECK_INT(ae_forward(m[1], 1), AE_SUCCESS);
-        CHECK_SAME(ae_get(m[1], t[1][7]), ae_get(m[0], t[0][7]) + i * SIZE, SIZE);
-        CHECK_INT(ae_backward(m[1], 1), AE_SUCCESS);
+        large_forward(&alone, given + i * SIZE, data + i * SIZE, 1);
+        CHECK_SAME(ae_get(alone.m, alone.t[7]), ae_get(all.m, all.t[7]) + i * SIZE, SIZE);
+        CHECK_INT(ae_backward(alone.m, 1), AE_SUCCESS);
     }
-    for (int i = 0; ae_param_at(m[0], i); i++) {
-        ae_param *p = ae_param_at(m[0], i), *q = ae_param_at(m[1], i);
-        CHECK_ARRAY_L2(ae_param_grad(m[0], p), ae_param_grad(m[1], q), ae_param_size(p), 1e-5);
+    for (int i = 0; ae_param_at(all.m, i); i++) {
+        ae_param *p = ae_param_at(all.m, i), *q = ae_param_at(alone.m, i);
+        CHECK_ARRAY_L2(ae_param_grad(all.m, p), ae_param_grad(alone.m, q), ae_param_size(p), 1e-5);
     }
-    CHECK_INT(ae_set(m[2], x[2], given, N), AE_SUCCESS);
-    for (int k = 1; k < TENSORS; k++) {     // every tensor may be the result
+    CHECK_INT(ae_set(infer.m, infer.x, given, N), AE_SUCCESS);
+    for (int k = 1; k < LARGE_TENSORS; k++) {       // every tensor may be the result
         test_context("tensor %d", k);
-        CHECK_INT(ae_run(m[2], t[2][k], N), AE_SUCCESS);
-        CHECK_SAME(ae_get(m[2], t[2][k]), ae_get(m[0], t[0][k]), N * ae_size(t[0][k]));
+        CHECK_INT(ae_run(infer.m, infer.t[k], N), AE_SUCCESS);
+        CHECK_SAME(ae_get(infer.m, infer.t[k]), ae_get(all.m, all.t[k]), N * ae_size(all.t[k]));
     }
-    float *codes = COPY(ae_get(m[0], t[0][6]), N * ae_size(t[0][6]));   // and codes for any
-    CHECK_INT(ae_run_from(m[2], t[2][6], codes, t[2][7], N), AE_SUCCESS);
-    CHECK_SAME(ae_get(m[2], t[2][7]), ae_get(m[0], t[0][7]), N * SIZE);
+    float *codes = COPY(ae_get(all.m, all.t[6]), N * ae_size(all.t[6]));    // and codes for any
+    CHECK_INT(ae_run_from(infer.m, infer.t[6], codes, infer.t[7], N), AE_SUCCESS);
+    CHECK_SAME(ae_get(infer.m, infer.t[7]), ae_get(all.m, all.t[7]), N * SIZE);
 }
 
-// One picture at a time; or four and three, and backwards twice two and so on.
+// One picture at a time; or two.
 TEST(model_large_pictures_in_chunks)
 {
     large_pictures(64);
     large_pictures(32);
+}
+
+/* Which thread takes which samples changes nothing, with few weights, whose gradient has several
+   sums, or many, where it has one; nor do threads that the plan knew nothing of. */
+TEST(model_large_pictures_same_bits_for_any_threads)
+{
+    static const struct { int side, channels, n; } nets[] = {
+        { 64, 8, LARGE_BATCH }, { 32, 8, LARGE_BATCH }, { 32, 8, 3 }, { 16, 88, LARGE_BATCH }
+    };
+    for (int k = 0; k < 4; k++) {
+        const int n = nets[k].n, size = nets[k].side * nets[k].side;
+        float *want = NULL, *values = NULL;
+        size_t floats;
+        for (int e = 1; e < TEST_EXECS + 1; e++) {
+            const int later = e == TEST_EXECS;
+            const ae_exec *exec = test_exec_at(later ? 1 : e);
+            test_context("net %d, %s", k, later ? "5 threads later" : test_exec_text(e));
+            large g = large_net(nets[k].side, nets[k].channels, 0.1f, LARGE_BATCH, AE_TRAIN, exec);
+            float *data = DATA_IN(LARGE_BATCH * size, 0, 1, 1);
+            ae_optim adam = net_optim(AE_ADAM, 1e-3f);
+            if (later) CHECK_INT(ae_set_threads(g.m, 5), AE_SUCCESS);
+            for (int i = 0; i < 2; i++) {
+                ae_zero_grad(g.m);
+                large_forward(&g, data, data, n);
+                CHECK_INT(ae_backward(g.m, 1), AE_SUCCESS);
+                CHECK_INT(ae_step(g.m, &adam), AE_SUCCESS);
+            }
+            float *p = segment(g.m, AE_SEG_PARAM, &floats);
+            if (e == 1) {
+                want = COPY(p, floats);
+                values = COPY(ae_get(g.m, g.t[7]), n * size);
+                CHECK_FINITE(want, floats);
+            }
+            CHECK_BITS(p, want, floats);
+            CHECK_BITS(ae_get(g.m, g.t[7]), values, n * size);
+        }
+    }
+}
+
+/* Of several samples that are wrong the first one is told, with any threads. */
+TEST(model_large_pictures_error_of_the_first)
+{
+    enum { N = 8, SIDE = 200 };
+    for (int e = 1; e < TEST_EXECS; e++) {
+        test_context("%s", test_exec_text(e));
+        ae_model *m = ae_model_new(net_arena((size_t)64 << 20), 1);
+        ae_tensor *x = ae_input(m, SIDE * SIDE, 1, 1), *l = ae_labels(m);
+        ae_tensor *y = ae_concat(ae_tanh(x), ae_one_hot(l, 3));
+        int32_t labels[N] = { 0, 1, 2, 0, 1, 4, 2, 3 };
+        CHECK_INT(ae_set_exec(m, test_exec_at(e)), AE_SUCCESS);
+        ae_minimize(ae_mse(y, y, AE_SUM));
+        REQUIRE(ae_build(m, N, AE_TRAIN) == AE_SUCCESS);
+        CHECK_INT(ae_set(m, x, DATA(N * SIDE * SIDE, 1), N), AE_SUCCESS);
+        CHECK_INT(ae_set(m, l, labels, N), AE_SUCCESS);
+        CHECK_INT(ae_run(m, y, N), AE_E_ARG);
+        CHECK_ERROR(ae_error(m), "one_hot1: label 4 of sample 5 is not in 0 ... 2");
+        CHECK_INT(ae_model_status(m), AE_E_ARG);
+        CHECK_INT(ae_run(m, y, 5), AE_SUCCESS);
+        CHECK_CLOSE(ae_get(m, y)[5 * (SIDE * SIDE + 3) - 2], 1, 0);
+    }
+}
+
+/* The gradient of one sample alone overflows: the others' outputs are below ReLU's zero. */
+TEST(model_large_pictures_nonfinite_gradient)
+{
+    enum { N = 7, SIDE = 200, BAD = 5 };
+    static const float weights[3] = { 1e-30f, 1e20f, 1e20f };
+    ae_model *m = ae_model_new(net_arena((size_t)64 << 20), 1);
+    ae_tensor *x = ae_input(m, 1, SIDE, SIDE), *t[3], *h = x;
+    ae_nonfinite r;
+    for (int i = 0; i < 3; i++) h = t[i] = ae_conv2d(h, 1, 1, 1, 0);
+    ae_minimize(ae_l1(ae_relu(h), x, AE_SUM));
+    REQUIRE(ae_build(m, N, AE_TRAIN) == AE_SUCCESS);
+    for (int i = 0; i < 3; i++) {
+        *ae_param_data(m, ae_weight(t[i])) = weights[i];
+        *ae_param_data(m, ae_bias(t[i])) = 0;
+    }
+    float *data = DATA_IN(N * SIDE * SIDE, -2, -1, 1);
+    data[BAD * SIDE * SIDE + 33] = 1;
+    CHECK_INT(ae_set(m, x, data, N), AE_SUCCESS);
+    CHECK_INT(ae_find_nonfinite(m, BAD, &r), AE_SUCCESS);
+    CHECK_INT(ae_find_nonfinite(m, N, &r), AE_E_NUMERIC);
+    CHECK_STR(r.name, ae_tensor_name(t[0]));
+    CHECK_STR(r.what, "gradient");
+    CHECK_INT(r.sample, BAD);
+    CHECK_INT(r.index, 33);
 }
 
 /* A tensor is computed with only what it needs: nothing behind or beside it. */
@@ -1864,6 +1969,9 @@ TEST_LIST(model) {
     CASE(model_inference_reuses_memory), CASE(model_reserve_optim), CASE(model_values),
     CASE(model_inference_equals_training), CASE(model_run_from), CASE(model_run_from_what_z_holds),
     CASE(model_values_computed_over), CASE(model_large_pictures_in_chunks),
+    CASE(model_large_pictures_same_bits_for_any_threads),
+    CASE(model_large_pictures_error_of_the_first),
+    CASE(model_large_pictures_nonfinite_gradient),
     CASE(model_runs_only_what_is_needed), CASE(model_predict),
     CASE(model_predict_dataset), CASE(model_gradients_random),
     CASE(model_gradients_of_two_activations),
