@@ -820,7 +820,7 @@ AE_API const char *ae_error(const ae_model *m);
 /* The status that goes with ae_error. */
 AE_API ae_status ae_model_status(const ae_model *m);
 /* Which kernels and threads the model uses; before or after ae_build, which gives it scratch for
-   the threads known by then (more threads later run with the stack's). NULL: the best, 1 thread. */
+   the threads known by then (later ones get less of the work). NULL: the best, 1 thread. */
 AE_API ae_status ae_set_exec(ae_model *m, const ae_exec *e);
 AE_API ae_status ae_set_threads(ae_model *m, int threads);
 

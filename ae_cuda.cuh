@@ -20,6 +20,9 @@
 
    CONFIGURATION (beside AE_IMPLEMENTATION)
       AE_CUDA_BLOCK      threads a block of elementwise kernels, a multiple of 32; 256
+      AE_CUDA_CUBLAS     large products of linear layers by cuBLAS: link it, -lcublas
+      AE_CUDA_TF32       the same on tensor cores, whose factors keep 10 bits after the point
+      AE_CUDA_LARGE      multiplications that make a product large; 1 << 24
       AE_CUDA_NO_GRAPH   steps are launched kernel by kernel, never as a graph
       AE_CUDA_SYNC       waits after each kernel, so that an error is told by the kernel that made
                          it; no graphs either
@@ -32,10 +35,19 @@
 #if !defined(__CUDACC__) && !defined(AE_CUDA_SIM)
 #error "AE_USE_CUDA: compile the file that defines AE_IMPLEMENTATION with nvcc -x cu"
 #endif
+#if defined(AE_CUDA_TF32) && !defined(AE_CUDA_CUBLAS)
+#define AE_CUDA_CUBLAS
+#endif
+#ifndef AE_CUDA_LARGE
+#define AE_CUDA_LARGE (1 << 24)
+#endif
 #ifdef AE_CUDA_SIM
 #include "sim.h"
 #include <stdlib.h> /* getenv */
 #else
+#ifdef AE_CUDA_CUBLAS
+#include <cublas_v2.h>
+#endif
 #include <cuda_runtime.h>
 #include <stdlib.h> /* getenv */
 #define AE__SHARED(T, name, dims) __shared__ T name dims
@@ -126,6 +138,10 @@ typedef struct ae__cuda {
     const float *reads[2];      // what it reads for many results at once, or NULL
     size_t reads_n[2];
     ae__cu_ending ending;
+#ifdef AE_CUDA_CUBLAS
+    cublasHandle_t blas;
+    void *blas_room;            // AE__CU_BLAS_BYTES on the GPU
+#endif
 } ae__cuda;
 
 // Keeps the first error.
@@ -139,6 +155,12 @@ static void ae__cu_note(ae__cuda *c, cudaError_t error, const char *call, int li
 }
 
 #define AE__CU(c, call) ae__cu_note(c, (c)->error ? (c)->error : call, #call, __LINE__)
+
+#ifdef AE_CUDA_CUBLAS
+#define AE__CU_BLAS_BYTES ((size_t)32 << 20)
+#define AE__CU_BLAS(c, call)                                                                \
+    AE__CU(c, call == CUBLAS_STATUS_SUCCESS ? cudaSuccess : cudaErrorUnknown)
+#endif
 
 #ifdef AE_CUDA_SYNC
 #define AE_CUDA_NO_GRAPH
@@ -232,6 +254,19 @@ static __device__ void ae__cu_store(float *to, size_t i, float v, const ae__cu_e
 #endif
 }
 
+// v, plus bias (F) if there is one, and its ending: of n elements, to `to`.
+static __global__ void ae__k_ending(float *to, const float *v, const float *bias, size_t F,
+                                    size_t n, ae__cu_ending ending)
+{
+    AE__CU_EACH(i, n) ae__cu_store(to, i, bias ? v[i] + bias[i % F] : v[i], ending);
+}
+
+static void ae__cu_end(ae__cuda *c, float *to, const float *v, const float *bias, size_t F,
+                       size_t n, ae__cu_ending ending)
+{
+    AE__CU_LAUNCH(c, ae__k_ending, ae__cu_blocks(n), AE_CUDA_BLOCK, 0, to, v, bias, F, n, ending);
+}
+
 // A sequence as launchers get it: in training its step is the record's.
 static __device__ ae_random ae__cu_random(ae_random r, const ae__cu_record *record)
 {
@@ -306,6 +341,10 @@ static __device__ void ae__cu_grid_sum(float *out, float v, float scale, float *
 static void ae__cu_close(ae__cuda *c)
 {
     if (c->stream) cudaStreamSynchronize(c->stream);
+#ifdef AE_CUDA_CUBLAS
+    if (c->blas) cublasDestroy(c->blas);
+    cudaFree(c->blas_room);
+#endif
     cudaFree(c->record);
     cudaFree(c->counters);
     cudaFree(c->parts);
@@ -323,6 +362,15 @@ static void ae__cu_open(ae__cuda *c)
     AE__CU(c, cudaMalloc(&c->record, sizeof *c->record));
     AE__CU(c, cudaMemsetAsync(c->counters, 0, AE__CU_COUNTERS * sizeof *c->counters, c->stream));
     AE__CU(c, cudaMemsetAsync(c->record, 0, sizeof *c->record, c->stream));
+#ifdef AE_CUDA_CUBLAS
+    AE__CU(c, cudaMalloc(&c->blas_room, AE__CU_BLAS_BYTES));
+    AE__CU_BLAS(c, cublasCreate(&c->blas));
+    AE__CU_BLAS(c, cublasSetStream(c->blas, c->stream));
+    AE__CU_BLAS(c, cublasSetWorkspace(c->blas, c->blas_room, AE__CU_BLAS_BYTES));
+#ifdef AE_CUDA_TF32
+    AE__CU_BLAS(c, cublasSetMathMode(c->blas, CUBLAS_TF32_TENSOR_OP_MATH));
+#endif
+#endif
     if (c->record) c->dloss = &c->record->norm2;    // somewhere to read, without a gradient
 }
 
@@ -528,6 +576,25 @@ static int ae__cu_wide(const ae__cu_call *l, unsigned blocks)
     return blocks >= AE__CU_WIDE && l->B > 32 && l->D > 32 && l->O > 32;
 }
 
+/* A large product by cuBLAS; returns 0 where it is not. What lies by rows here lies by columns for
+   cuBLAS: it makes y^T = b a^T. */
+static int ae__cu_by_blas(ae__cuda *c, const ae__cu_product *p, bool a_along_k, bool b_along_k)
+{
+#ifdef AE_CUDA_CUBLAS
+    const float one = 1.0f, beta = a_along_k ? 0.0f : 1.0f;
+    if (p->y == NULL || (double)p->M * p->N * p->K < (double)AE_CUDA_LARGE) return 0;
+    AE__CU_BLAS(c, cublasSgemm(c->blas, b_along_k ? CUBLAS_OP_T : CUBLAS_OP_N,
+                               a_along_k ? CUBLAS_OP_N : CUBLAS_OP_T, (int)p->N, (int)p->M,
+                               (int)p->K, &one, p->b, (int)p->ldb, p->a, (int)p->lda, &beta, p->y,
+                               (int)p->N));
+    AE__CU_WAIT(c);
+    return 1;
+#else
+    (void)c, (void)p, (void)a_along_k, (void)b_along_k;
+    return 0;
+#endif
+}
+
 // y = x w^T + b; tied: y = x w + b. An activation may follow in the same kernel.
 template <bool TIED> static void ae__cu_linear_forward_launch(ae__cuda *c)
 {
@@ -535,6 +602,11 @@ template <bool TIED> static void ae__cu_linear_forward_launch(ae__cuda *c)
     const int N = TIED ? l->D : l->O, K = TIED ? l->O : l->D;
     ae__cu_product p = ae__cu_product_of(c, l->y, l->x, K, l->w, l->D, l->B, N, K);
     p.bias = l->b;
+    if (ae__cu_by_blas(c, &p, true, !TIED)) {
+        if (l->b || c->ending.kind != AE__CU_PLAIN)
+            ae__cu_end(c, l->y, l->y, l->b, p.N, (size_t)p.M * p.N, c->ending);
+        return;
+    }
     unsigned blocks = ae__cu_product_plan(&p, 64, AE__CU_PARTS);
     if (ae__cu_wide(l, blocks)) {
         AE__CU_LAUNCH(c, (ae__k_linear_forward<64, !TIED>), blocks, AE__CU_TILE_THREADS, 0, p,
@@ -562,14 +634,23 @@ template <bool TIED> static void ae__cu_linear_backward_launch(ae__cuda *c)
     dw.sums_b = TIED;
     dw.parts += room;
     dw.counters += AE__CU_COUNTERS / 2;
-    unsigned first = l->dx ? ae__cu_product_plan(&dx, 64, room) : 0;
-    unsigned rest = l->dw || l->db ? ae__cu_product_plan(&dw, 64, room) : 0;
+    if (ae__cu_by_blas(c, &dx, true, TIED)) {
+        if (c->ending.kind != AE__CU_PLAIN)
+            ae__cu_end(c, l->dx, l->dx, NULL, 1, (size_t)dx.M * dx.N, c->ending);
+        dx.y = NULL;
+    }
+    if (ae__cu_by_blas(c, &dw, false, false)) {
+        (TIED ? dw.M : dw.N) = 0;
+        dw.y = NULL;
+    }
+    unsigned first = dx.y ? ae__cu_product_plan(&dx, 64, room) : 0;
+    unsigned rest = dw.y || l->db ? ae__cu_product_plan(&dw, 64, room) : 0;
     if (ae__cu_wide(l, first + rest)) {
         AE__CU_LAUNCH(c, (ae__k_linear_backward<64, TIED>), first + rest, AE__CU_TILE_THREADS, 0,
                       dx, first, dw, c->ending);
     } else if (first + rest > 0) {
-        first = l->dx ? ae__cu_product_plan(&dx, 32, room) : 0;
-        rest = l->dw || l->db ? ae__cu_product_plan(&dw, 32, room) : 0;
+        first = dx.y ? ae__cu_product_plan(&dx, 32, room) : 0;
+        rest = dw.y || l->db ? ae__cu_product_plan(&dw, 32, room) : 0;
         AE__CU_LAUNCH(c, (ae__k_linear_backward<32, TIED>), first + rest, AE__CU_TILE_THREADS, 0,
                       dx, first, dw, c->ending);
     }
@@ -636,32 +717,24 @@ static void ae__cu_tied_linear_backward(const ae_exec *e, float *dx, float *dw, 
 /* ---------------------------------------------------------------------------
    >>activation   functions of one element, and softmax                       */
 
-// An activation, or its slope, by itself.
-static __global__ void ae__k_ending(const float *v, size_t n, ae__cu_ending ending)
+// An activation by itself, v being its input; or its slope.
+static void ae__cu_end_alone(const ae_exec *e, const float *v, size_t n, ae__cu_ending ending)
 {
-    AE__CU_EACH(i, n) ae__cu_store(ending.out, i, v[i], ending);
-}
-
-static void ae__cu_end(ae__cuda *c, const float *v, size_t n, ae__cu_ending ending)
-{
-    AE__CU_LAUNCH(c, ae__k_ending, ae__cu_blocks(n), AE_CUDA_BLOCK, 0, v, n, ending);
+    if (!ae__cu_join((ae__cuda *)e->device, v, n, ending))
+        ae__cu_end(ae__cu_begin(e), ending.out, v, NULL, 1, n, ending);
 }
 
 static void ae__cu_activation_forward(const ae_exec *e, float *y, const float *x, ae_act act,
                                       float a, size_t n)
 {
-    const ae__cu_ending ending = {AE__CU_ACT, (int)act, a, y, NULL, NULL};
-    if (!ae__cu_join((ae__cuda *)e->device, x, n, ending))
-        ae__cu_end(ae__cu_begin(e), x, n, ending);
+    ae__cu_end_alone(e, x, n, {AE__CU_ACT, (int)act, a, y, NULL, NULL});
 }
 
 #ifndef AE_NO_TRAIN
 static void ae__cu_activation_backward(const ae_exec *e, float *dx, const float *dy, const float *x,
                                        const float *y, ae_act act, float a, size_t n)
 {
-    const ae__cu_ending ending = {AE__CU_SLOPE, (int)act, a, dx, x, y};
-    if (!ae__cu_join((ae__cuda *)e->device, dy, n, ending))
-        ae__cu_end(ae__cu_begin(e), dy, n, ending);
+    ae__cu_end_alone(e, dy, n, {AE__CU_SLOPE, (int)act, a, dx, x, y});
 }
 #endif
 

@@ -2,7 +2,8 @@
 
    Plain pixels, Adam, the data on the GPU: ae_data_upload, then nothing but ae_train_step, and
    one ae_sync at the end of each repeat. Beside it in tests/gpu/run.sh: peers/torch_cuda.py.
-   Ends with a line "result MODEL ours STEPS" for each model. Without a GPU: one line that says so.
+   Ends with a line "result MODEL ours STEPS" for each model (with AE_CUDA_CUBLAS or AE_CUDA_TF32:
+   that instead of ours). Without a GPU: one line that says so.
 
    nvcc -std=c++17 -O2 -arch=native -I. -o bench_cuda bench/bench_cuda.cu && ./bench_cuda         */
 #define AE_USE_CUDA
@@ -10,6 +11,14 @@
 #include "ae.h"
 #include "bench.h"
 #include "models.h"
+
+#if defined(AE_CUDA_TF32)
+#define WHO "tf32"
+#elif defined(AE_CUDA_CUBLAS)
+#define WHO "cublas"
+#else
+#define WHO "ours"
+#endif
 
 enum { WARM_UP = 20 };          // the first steps are recorded as a graph
 
@@ -67,7 +76,7 @@ static int measure(trainer *t, const model *k, const bench_options *o)
     printf("| %-8s | %5d | %9.0f %5.1f%% | %9.1f | %11.0f | %6.4f |\n", k->name, k->batch,
            bench_median(&rate), bench_spread(&rate), 1e6 / bench_median(&rate),
            bench_median(&rate) * k->batch, (double)ae_mean_loss(t->m, NULL));
-    printf("result %s ours %.1f\n", k->name, bench_median(&rate));
+    printf("result %s " WHO " %.1f\n", k->name, bench_median(&rate));
     return 0;
 }
 

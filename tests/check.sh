@@ -357,6 +357,11 @@ cuda_ops_plain() {      # cuda_ops_plain NAME FILE: with g++; notes which kernel
     cuda_ops "$@" g++
 }
 
+cuda_cublas() {         # products by the stand-in's cuBLAS
+    cuda_ops "$1-linear" tests/cuda/test_linear.cpp g++ -DAE_CUDA_CUBLAS -DAE_CUDA_LARGE=1
+    cuda_ops "$1-model" tests/cuda/test_model.cpp g++ -DAE_CUDA_TF32 -DAE_CUDA_LARGE=1
+}
+
 cuda_flags() {          # what leaves out, with the GPU's part
     local compiler flag
     need g++ clang++
@@ -398,6 +403,8 @@ cuda_gpu_build() {      # of what tests/gpu/run.sh runs on a GPU, one of each ki
     need nvcc
     TESTS=tests/cuda/test_pool.cpp PROGRAMS=bench/bench_cuda.cu JOBS=1 ARCH=sm_90 \
         tests/gpu/run.sh --build --out "$out/gpu"
+    nvcc -std=c++17 -x cu -arch=sm_90 -DAE_USE_CUDA -DAE_CUDA_TF32 -DAE_NO_SIMD -Werror all-warnings \
+        -I. examples/00_quickstart.c -o "$out/tf32" -lcublas
 }
 
 cuda_two_objects() {    # a C program, and ae.h compiled by nvcc in an object of its own
@@ -584,6 +591,7 @@ step test-cuda-sim-sanitize cuda_sim test-cuda-sim-sanitize clang++ \
     -fsanitize=address,undefined -fno-sanitize-recover=undefined
 step test-cuda-sim-threads cuda_sim test-cuda-sim-threads clang++ -fsanitize=thread
 step test-cuda-sim-nvcc cuda_sim_nvcc
+step test-cuda-cublas cuda_cublas test-cuda-cublas
 step cuda-flags cuda_flags
 step cuda-gates cuda_gates
 step cuda-gates-red cuda_gates --red

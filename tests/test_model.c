@@ -610,8 +610,11 @@ static void large_pictures(int side)
     const large alone = large_net(side, 8, 0.0f, 1, AE_TRAIN, e);
     const large infer = large_net(side, 8, 0.0f, N, AE_INFER, e);
     float *data = DATA_IN(N * SIZE, 0, 1, 1);
-    large_forward(&all, data, data, N);
-    CHECK_INT(ae_backward(all.m, 1), AE_SUCCESS);
+    for (int i = 0; i < 2; i++) {           // the second finds what the first one left
+        ae_zero_grad(all.m);
+        large_forward(&all, data, data, N);
+        CHECK_INT(ae_backward(all.m, 1), AE_SUCCESS);
+    }
     float *given = COPY(ae_get(all.m, all.t[0]), N * SIZE);
     double sum = 0;
     int alike = 0;              // every sample has noise of its own
@@ -683,6 +686,33 @@ TEST(model_large_pictures_same_bits_for_any_threads)
             CHECK_BITS(p, want, floats);
             CHECK_BITS(ae_get(g.m, g.t[7]), values, n * size);
         }
+    }
+}
+
+/* A run's weights need not be neighbours: those of the last layer are those of the first. */
+TEST(model_large_pictures_tied)
+{
+    enum { N = 5, SIDE = 64, SIZE = SIDE * SIDE };
+    ae_model *m[2];
+    ae_tensor *x[2];
+    float *data = DATA_IN(N * SIZE, 0, 1, 1);
+    for (int alone = 0; alone < 2; alone++) {
+        m[alone] = ae_model_new(net_arena((size_t)64 << 20), 1);
+        x[alone] = ae_input(m[alone], 1, SIDE, SIDE);
+        ae_tensor *first = ae_conv2d(x[alone], 8, 3, 1, 1);
+        ae_tensor *h = ae_linear(ae_linear(ae_avg_pool2d(ae_tanh(first), 8), 16), 8 * 8 * 8);
+        h = ae_upsample_nearest(ae_reshape(h, 8, 8, 8), 8);
+        ae_minimize(ae_mse(ae_tied(ae_tanh(ae_conv2d(h, 8, 3, 1, 1)), first), x[alone], AE_SUM));
+        REQUIRE(ae_build(m[alone], alone ? 1 : N, AE_TRAIN) == AE_SUCCESS);
+        for (int i = 0; i < N; i += alone ? 1 : N) {
+            CHECK_INT(ae_set(m[alone], x[alone], data + i * SIZE, alone ? 1 : N), AE_SUCCESS);
+            CHECK_INT(ae_forward(m[alone], alone ? 1 : N), AE_SUCCESS);
+            CHECK_INT(ae_backward(m[alone], 1), AE_SUCCESS);
+        }
+    }
+    for (int i = 0; ae_param_at(m[0], i); i++) {
+        ae_param *p = ae_param_at(m[0], i), *q = ae_param_at(m[1], i);
+        CHECK_ARRAY_L2(ae_param_grad(m[0], p), ae_param_grad(m[1], q), ae_param_size(p), 1e-5);
     }
 }
 
@@ -1970,7 +2000,7 @@ TEST_LIST(model) {
     CASE(model_inference_equals_training), CASE(model_run_from), CASE(model_run_from_what_z_holds),
     CASE(model_values_computed_over), CASE(model_large_pictures_in_chunks),
     CASE(model_large_pictures_same_bits_for_any_threads),
-    CASE(model_large_pictures_error_of_the_first),
+    CASE(model_large_pictures_tied), CASE(model_large_pictures_error_of_the_first),
     CASE(model_large_pictures_nonfinite_gradient),
     CASE(model_runs_only_what_is_needed), CASE(model_predict),
     CASE(model_predict_dataset), CASE(model_gradients_random),

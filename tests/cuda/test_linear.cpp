@@ -209,7 +209,9 @@ static void activations()
         }
     joined(false, 66, 130, 140, AE_ACT_GELU, 0);        // wide tiles, splits
     joined(true, 5, 200, 300, AE_ACT_GELU, 0);
+#ifndef AE_CUDA_CUBLAS
     CHECK(launches_of(0) == 1 && launches_of(1) == 1);
+#endif
     CHECK(launches_of(2) == 2 && launches_of(3) == 2);
 }
 

@@ -50,18 +50,23 @@ tests() {                   # the tests of kernels, by name
 }
 
 # The stand-in's tests on the real runtime: real.cpp counts, and the linker puts it in between.
-build_test() {
-    local wraps
+build_test() {              # build_test NAME FLAGS...: with flags the result is called NAME_blas
+    local name=$1 result=$1${2:+_blas} wraps
+    shift
     wraps=$(nm "$out/real.o" | grep -o '__wrap_[A-Za-z]*' | sed 's/__wrap_/-Xlinker --wrap=/')
     $NVCC -O1 -lineinfo -x cu -DAE_CUDA_SIM -diag-suppress 177 -Xcompiler -ffp-contract=off \
-        -c "tests/cuda/$1.cpp" -o "$out/$1.o" &&
-        $NVCC $wraps "$out/$1.o" "$out/real.o" -o "$out/$1"
+        "$@" -c "tests/cuda/$name.cpp" -o "$out/$result.o" &&
+        $NVCC $wraps "$out/$result.o" "$out/real.o" -o "$out/$result" ${1:+-lcublas}
 }
 
 build_program() {           # what is .cu says itself that it uses CUDA
     local use=-DAE_USE_CUDA
     case $1 in *.cu) use= ;; esac
     $NVCC -O2 -x cu $use "$1" -o "$out/$(basename "${1%.*}")"
+}
+
+build_bench() {             # build_bench NAME FLAG: with cuBLAS
+    $NVCC -O2 -x cu "$2" bench/bench_cuda.cu -o "$out/$1" -lcublas
 }
 
 compile() {                 # compile NAME COMMAND...: in the background, JOBS at a time
@@ -84,6 +89,11 @@ build_all() {
     for name in ${PROGRAMS:-examples/01_deep.c examples/05_conv.c bench/bench_cuda.cu}; do
         compile "$(basename "$name")" build_program "$name"
     done
+    if [ -z "${PROGRAMS:-}" ]; then
+        compile test_linear_blas build_test test_linear -DAE_CUDA_CUBLAS -DAE_CUDA_LARGE=1
+        compile bench_cublas build_bench bench_cublas -DAE_CUDA_CUBLAS
+        compile bench_tf32 build_bench bench_tf32 -DAE_CUDA_TF32
+    fi
     wait
     [ ! -e "$out/broken" ]
 }
@@ -162,9 +172,12 @@ run_all() {
     for name in $(tests); do
         [ -x "$out/$name" ] && step "test-${name#test_}" env -u AE_DEVICE "$out/$name"
     done
+    step test-linear-cublas env -u AE_DEVICE "$out/test_linear_blas"
     step example-deep "$out/01_deep" --plain --epochs 60 --batch 32 --data "$data" --out "$out"
     step example-conv "$out/05_conv" --epochs 30 --batch 16 --data "$data" --out "$out"
     step bench-ours "$out/bench_cuda" --data "$data"
+    step bench-cublas "$out/bench_cublas" --data "$data"
+    step bench-tf32 "$out/bench_tf32" --data "$data"
     step bench-torch "$python" -B bench/peers/torch_cuda.py --model all --data "$data"
     for tool in memcheck racecheck synccheck; do
         for name in $(tests); do
