@@ -819,7 +819,7 @@ AE_API ae_model *ae_model_new(ae_arena *arena, uint64_t seed);
 AE_API const char *ae_error(const ae_model *m);
 /* The status that goes with ae_error. */
 AE_API ae_status ae_model_status(const ae_model *m);
-/* Which kernels and threads the model uses; before or after ae_build, which gives it scratch for
+/* Which kernels and threads the model uses; before or after ae_build, which gives it room for
    the threads known by then (later ones get less of the work). NULL: the best, 1 thread. */
 AE_API ae_status ae_set_exec(ae_model *m, const ae_exec *e);
 AE_API ae_status ae_set_threads(ae_model *m, int threads);

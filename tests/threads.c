@@ -1,6 +1,6 @@
-/* A training, and what it learned computed by a fork, whose work is shared out over POSIX threads,
-   for the thread sanitizer: do two of them touch the same byte? Each task of a loop gets a thread of
-   its own. The weights and results must have the bits that one thread gives them. */
+/* A training and a reconstruction, whose work is shared out over POSIX threads, for the thread
+   sanitizer: do two of them touch the same byte? Each task of a loop gets a thread of its own.
+   Weights and results must have the bits that one thread gives them. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -238,7 +238,7 @@ static void one_graph(const char *name, Net *net, long most)
     CHECK(c.launches == 5);     // the steps' numbers
     printf("%s: %ld kernels a step\n", name, kernels);
 #ifdef AE_CUDA_CUBLAS
-    most *= 3;                  // a product, its bias and activation, the bias's gradient: each alone
+    most *= 3;                  // product, bias and activation, the bias's gradient: each alone
 #endif
     CHECK(kernels > 0 && kernels <= most);
 }
