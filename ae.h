@@ -7414,7 +7414,7 @@ struct ae_tensor {
     int towards_loss;           // a minimised loss depends on it
     const ae_tensor *last_use, *last_loss_use;  // who reads it last: of all, towards a loss
     int uses, loss_uses;        // how many do
-    const ae_tensor *run_first, *run_last;      // neighbours that run chunk by chunk: ae__chunks
+    const ae_tensor *run_first, *run_last;      // neighbours that run chunk by chunk: ae__run_chunk
     ae_tensor *in_place_of, *replaced_by;   // whose bytes it writes over; who writes over it
     ae__span span[AE__SPANS];
 };
@@ -7467,9 +7467,9 @@ struct ae_model {
     int repeat;                 // how often each sample of a dataset is fed in a row (ae_iwae)
     float epoch_at;             // of the step that runs, with its fraction: for ae_warm_up
     size_t sample;              // where in its step or pass the batch begins: noise depends on it
-    int from;                   // the first sample of what an operation works on: see ae__chunks
+    int from;                   // the first sample of what an operation works on: see ae__run_chunk
     int chunk, task;            // of the run: samples of a chunk, and for which task this model is
-    size_t passing, passing_at; // floats of AE__PASSING a sample, and where in ACT they begin
+    size_t passing, passing_at; // its floats of AE__PASSING a sample; where in ACT they begin
     float *sums;                // gradients of weights that parts of a run have summed
     size_t grad_at;             // which parameters' GRAD is: from this float on
     float *scratch;             // what the plan has for its threads, or NULL
@@ -10020,29 +10020,31 @@ static int ae__by_sample(const ae_tensor *t)
            && t->op != &ae__op_batch_norm && t->op != &ae__op_vq;
 }
 
-/* How many chunks a batch is cut into for the run that t is in: a power of two, which threads share
-   fairly; 1 if it is t alone. */
-static int ae__chunks(const ae_model *m, const ae_tensor *t, int batch)
+// Floats a sample that the gradients within the run of t need.
+static size_t ae__run_passing(const ae_tensor *t)
 {
-    size_t floats = 1, passing = 0;
-    int chunks = 1;
-    if (t->run_first == t->run_last || m->exec.device)
-        return 1;
+    size_t most = 0;
     for (const ae_tensor *u = t->run_first; u != t->run_last->next; u = u->next) {
         const ae__span *s = &u->span[AE__PASSING];
-        passing = passing < s->at + s->size ? s->at + s->size : passing;
-        if (!u->replaced_by)
-            floats += ae__size(u);
+        most = most < s->at + s->size ? s->at + s->size : most;
     }
-    while (chunks < batch && AE__CHUNK_BYTES / sizeof(float) / (floats + passing)
-                             < ((size_t)batch - 1) / (size_t)chunks + 1)
-        chunks *= 2;
-    return chunks;
+    return most;
 }
 
-static int ae__run_chunk(const ae_model *m, const ae_tensor *t, int batch)
+/* How many samples of a batch are a chunk for the run that t is in: all if it is t alone. There are
+   2, 4, 8 ... chunks, which threads share fairly. */
+static int ae__run_chunk(const ae_tensor *t, int batch)
 {
-    return (batch - 1) / ae__chunks(m, t, batch) + 1;
+    size_t floats = 1 + ae__run_passing(t), chunks = 1;
+    if (t->run_first == t->run_last)
+        return batch;
+    for (const ae_tensor *u = t->run_first; u != t->run_last->next; u = u->next)
+        if (!u->replaced_by)
+            floats += ae__size(u);
+    const size_t most = AE__CHUNK_BYTES / sizeof(float) / floats, last = (size_t)batch - 1;
+    while (last / chunks > 0 && last / chunks >= most)
+        chunks *= 2;
+    return (int)(last / chunks) + 1;
 }
 
 // The parameters of the run that t is in: those from float `at` of PARAM on, so many floats.
@@ -10249,22 +10251,21 @@ typedef struct ae__plan {
 // What the runs of a model need, whose backward passes come one after the other.
 static void ae__plan_runs(const ae_model *m, ae__plan *p, int batch)
 {
-    const size_t passing = ae__spans_end(m, AE__PASSING);
-    size_t most = 0, sums = 0, at;
-#ifdef AE_USE_CUDA
-    most = (size_t)batch;       // a GPU takes all at once
+    size_t passing = 0, sums = 0, at;
+#ifdef AE_USE_CUDA              // a GPU takes all samples at once
+    passing = ae__sat_mul(ae__spans_end(m, AE__PASSING), (size_t)batch);
 #endif
     for (const ae_tensor *t = m->first; t; t = t->run_last->next) {
-        const int chunks = ae__chunks(m, t, batch), parts = ae__run_parts(t, chunks);
-        const size_t floats = (size_t)(parts - 1) * ae__run_params(t, &at);
-        const size_t samples = (size_t)ae__least(parts, p->threads)
-                               * (size_t)ae__run_chunk(m, t, batch);
-        most = most < samples ? samples : most;
-        sums = sums < floats ? floats : sums;
+        const int chunk = ae__run_chunk(t, batch);
+        const int parts = ae__run_parts(t, (batch - 1) / chunk + 1);
+        const size_t added = (size_t)(parts - 1) * ae__run_params(t, &at);
+        const size_t samples = (size_t)ae__least(parts, p->threads) * (size_t)chunk;
+        const size_t floats = ae__sat_mul(ae__run_passing(t), samples);
+        sums = sums < added ? added : sums;
+        passing = passing < floats ? floats : passing;
     }
     p->sums = ae__round_up(sums * sizeof(float), AE_ALIGN);
-    p->bytes[AE_SEG_ACT] = ae__sat_add(p->passing, ae__sat_mul(ae__sat_mul(passing, most),
-                                                               sizeof(float)));
+    p->bytes[AE_SEG_ACT] = ae__sat_add(p->passing, ae__sat_mul(passing, sizeof(float)));
 }
 
 /* Sizes of all segments of a placed model. A fork shares PARAM, unless its weights are small. */
@@ -10316,8 +10317,9 @@ static ae__plan ae__plan_of(const ae_model *m, int batch, ae_mode mode, int fork
 #ifdef AE_USE_CUDA
     p.context = fork ? 0 : ae__round_up(ae__cu_context_bytes(m->losses), AE_ALIGN);
 #endif
-    p.bytes[AE_SEG_WORK] = ae__sat_add(ae__sat_add(p.scratch + p.whole + p.sums + p.context,
-                                                   ae__sat_mul(AE__INPUTS, p.parts)),
+    p.bytes[AE_SEG_WORK] = ae__sat_add(ae__sat_add(ae__sat_add(p.scratch, p.sums),
+                                                   ae__sat_add(p.whole + p.context,
+                                                               ae__sat_mul(AE__INPUTS, p.parts))),
                                        ae__sat_add(p.rows, p.statistics + p.flags));
     for (int s = 0; s < AE_SEG_COUNT; s++)
         p.total = ae__sat_add(p.total, p.bytes[s]);
@@ -10345,7 +10347,6 @@ static void ae__divide(ae_model *m, const ae__plan *p, unsigned char *block)
     m->needed = work + p->rows + p->statistics;
     m->replaced = m->needed + m->tensors;
     m->part = p->part;
-    m->passing = ae__spans_end(m, AE__PASSING);
     m->passing_at = p->passing / sizeof(float);
     m->context = p->context ? m->needed + p->flags : NULL;
 }
@@ -10398,7 +10399,7 @@ static void ae__list_all(ae_model *m, const ae__plan *p, int batch, ae_mode mode
         const ae__span *c = &t->span[AE__PASSING];
         ae__list(l, t->name, "", AE_SEG_ACT, ae__sat_mul(v->at, unit), ae__sat_mul(v->size, unit));
         if (mode == AE_TRAIN) {
-            const size_t samples = (size_t)ae__run_chunk(m, t, batch) * sizeof(float);
+            const size_t samples = (size_t)ae__run_chunk(t, batch) * sizeof(float);
             ae__list(l, t->name, " gradient", AE_SEG_ACT, ae__sat_mul(g->at, unit),
                      ae__sat_mul(g->size, unit));
             ae__list(l, t->name, " gradient", AE_SEG_ACT, ae__sat_add(p->passing, ae__sat_mul(
@@ -10680,7 +10681,12 @@ static void ae__mark_computed(ae_model *m, const ae_tensor *t)
    its layers, on a copy of the model that has its own place in the batch, scratch and gradients,
    and no threads. One task alone is the model itself, with all its threads. */
 typedef struct ae__run {
-    ae_model *m, copy[AE__RUN_PARTS];
+    ae_model *m;
+#ifdef AE_NO_TRAIN
+    ae_model copy[1];           // in inference there is one task
+#else
+    ae_model copy[AE__RUN_PARTS];
+#endif
     const ae_tensor *first, *last;
     int n, chunk, chunks, parts, tasks;
     size_t params, params_at;   // backward: see ae__run_params
@@ -10695,7 +10701,8 @@ static void ae__run_of(ae__run *r, ae_model *m, const ae_tensor *t, int n)
     r->first = t->run_first;
     r->last = t->run_last;
     r->n = n;
-    r->chunk = m->chunk = ae__run_chunk(m, t, m->batch);
+    r->chunk = m->chunk = m->exec.device ? m->batch : ae__run_chunk(t, m->batch);
+    m->passing = ae__run_passing(t);
     r->chunks = (n - 1) / r->chunk + 1;
 }
 
@@ -10722,6 +10729,8 @@ static void ae__run_parallel(ae__run *r, int parts, ae_job *job)
     ae_model *m = r->m;
     r->parts = parts;
     r->tasks = ae__least(parts, ae__least(m->exec.threads, m->threads));
+    if (r->tasks < AE__RUN_PARTS && m->exec.threads >= 4 * r->tasks)
+        r->tasks = 1;           // most threads would be idle
     for (int i = 0; i < r->tasks && r->tasks > 1; i++) {
         ae_model *c = &r->copy[i];
         const int chunk = ae__run_begin(r, ae__run_share(r->parts, i, r->tasks));

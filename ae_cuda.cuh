@@ -582,7 +582,7 @@ static int ae__cu_by_blas(ae__cuda *c, const ae__cu_product *p, bool a_along_k, 
 {
 #ifdef AE_CUDA_CUBLAS
     const float one = 1.0f, beta = a_along_k ? 0.0f : 1.0f;
-    if (p->y == NULL || (double)p->M * p->N * p->K < (double)AE_CUDA_LARGE) return 0;
+    if (p->y == NULL || (double)p->M * p->N * p->K < (double)(AE_CUDA_LARGE)) return 0;
     AE__CU_BLAS(c, cublasSgemm(c->blas, b_along_k ? CUBLAS_OP_T : CUBLAS_OP_N,
                                a_along_k ? CUBLAS_OP_N : CUBLAS_OP_T, (int)p->N, (int)p->M,
                                (int)p->K, &one, p->b, (int)p->ldb, p->a, (int)p->lda, &beta, p->y,
@@ -3535,8 +3535,8 @@ static ae_status ae__cu_open_model(ae_model *m)
     if (!why[0]) {
         ae__cu_open_memory(m, c, g);
         if (c->error) {
-            ae__format(why, sizeof why, "%s: %s, %z bytes wanted", cudaGetErrorName(c->error),
-                       cudaGetErrorString(c->error), g->bytes);
+            ae__format(why, sizeof why, "%s: %s (%s), %z bytes wanted", cudaGetErrorName(c->error),
+                       cudaGetErrorString(c->error), c->call, g->bytes);
             ae__cu_close_model(g);
             g->memory = NULL;
         }

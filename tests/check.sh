@@ -214,7 +214,7 @@ suite_zlib() {
 suite_valgrind() {
     need valgrind gcc
     build_tests "$out/test-valgrind" gcc -O2 -g
-    run_tests test-valgrind valgrind -q --error-exitcode=1 --leak-check=full \
+    LIMIT=$((2 * LIMIT)) run_tests test-valgrind valgrind -q --error-exitcode=1 --leak-check=full \
         --errors-for-leak-kinds=all "$out/test-valgrind" --exact
 }
 
