@@ -479,22 +479,36 @@ static __device__ __forceinline__ float ae__cu_tile_sums(float *tiles, const ae_
 }
 
 /* The end of a tile: each element is the sum of `count` numbers, `stride` apart, from its place in
-   the tile or (of_parts) in the result; it goes to part, or, with NULL, to where it is wanted. */
+   the tile or (of_parts) in the result; it goes to part, or, with NULL, to where it is wanted.
+   Sixteen loads are on their way before the first is added: their latency is what this costs. */
 template <int TILE, bool ACCUMULATE>
 static __device__ __forceinline__ void ae__cu_tile_end(const ae__cu_product &p, unsigned row,
                                                        unsigned column, const float *from,
                                                        size_t stride, unsigned count, bool of_parts,
                                                        float *part, const ae__cu_ending &ending)
 {
-    for (unsigned e = threadIdx.x; e < TILE * TILE; e += AE__CU_TILE_THREADS) {
-        const unsigned m = row + e / TILE, n = column + e % TILE;
+    enum { EACH = TILE * TILE / AE__CU_TILE_THREADS, LINES = AE__CU_TILE_THREADS / TILE };
+    const unsigned first = row + threadIdx.x / TILE, n = column + threadIdx.x % TILE;
+    float v[EACH] = {};
+    from += of_parts ? (size_t)first * p.N + n : threadIdx.x;
+    const size_t line = (of_parts ? p.N : TILE) * (size_t)LINES;
+    for (unsigned s = 0; s < count; s += 16 / EACH) {
+        float next[16];
+        for (unsigned i = 0; i < 16; i++) {
+            const unsigned e = i % EACH, at = s + i / EACH;
+            next[i] = 0.0f;
+            if (at < count && first + e * LINES < p.M && n < p.N)
+                next[i] = from[at * stride + e * line];
+        }
+        for (unsigned i = 0; i < 16; i++) v[i % EACH] += next[i];
+    }
+    for (unsigned e = 0; e < EACH; e++) {
+        const unsigned m = first + e * LINES;
         const size_t i = (size_t)m * p.N + n;
-        float v = 0.0f;
         if (m >= p.M || n >= p.N) continue;
-        for (unsigned s = 0; s < count; s++) v += from[s * stride + (of_parts ? i : e)];
-        if (part) part[i] = v;
-        else if (ACCUMULATE) p.y[i] += v;
-        else ae__cu_store(p.y, i, p.bias ? v + p.bias[n] : v, ending);
+        if (part) part[i] = v[e];
+        else if (ACCUMULATE) p.y[i] += v[e];
+        else ae__cu_store(p.y, i, p.bias ? v[e] + p.bias[n] : v[e], ending);
     }
 }
 
@@ -1148,21 +1162,26 @@ static __device__ __forceinline__ void ae__cu_conv_weights(const ae__cu_conv &t,
     };
     const ptrdiff_t k = part * t.piece, end = k + t.piece < pixels ? k + t.piece : pixels;
     const float *sums = ae__cu_conv_tile<TY, RN, true>(s, m0, n0, k, end);
-    const int column = (int)threadIdx.x % S::N, first = (int)threadIdx.x / S::N;
-    const int rows = l.O - m0 < S::M ? l.O - m0 : S::M, m1 = n0 + column < l.K ? rows : 0;
+    const int rows = l.O - m0 < S::M ? l.O - m0 : S::M, columns = l.K - n0 < S::N ? l.K - n0 : S::N;
     const ptrdiff_t weights = l.o.groups * O * l.K;
-    const ptrdiff_t at = (group * O + m0) * l.K + n0 + column;         // of row 0
-    for (int m = first; m < m1; m += S::T / S::N) {
-        const float v = sums[m * S::N + column];
-        if (t.weight_parts > 1) t.parts[part * weights + at + (ptrdiff_t)m * l.K] = v;
-        else t.dw[at + (ptrdiff_t)m * l.K] += v;
+    const ptrdiff_t at = (group * O + m0) * l.K + n0;       // of the tile's first
+    for (int e = (int)threadIdx.x; e < rows * columns; e += S::T) {
+        const int m = e / columns, n = e % columns;
+        const float v = sums[m * S::N + n];
+        if (t.weight_parts > 1) t.parts[part * weights + at + (ptrdiff_t)m * l.K + n] = v;
+        else t.dw[at + (ptrdiff_t)m * l.K + n] += v;
     }
     if (t.weight_parts < 2 || !ae__cu_last_block(t.counters + tile, t.weight_parts)) return;
-    for (int m = first; m < m1; m += S::T / S::N) {
+    for (int e = (int)threadIdx.x; e < rows * columns; e += S::T) {
+        const ptrdiff_t i = at + (ptrdiff_t)(e / columns) * l.K + e % columns;
         float v = 0.0f;
-        for (ptrdiff_t p = 0; p < t.weight_parts; p++)
-            v += t.parts[p * weights + at + (ptrdiff_t)m * l.K];
-        t.dw[at + (ptrdiff_t)m * l.K] += v;
+        for (unsigned p = 0; p < t.weight_parts; p += 32) {     // 32 loads are on their way at once
+            float next[32];
+            for (unsigned k = 0; k < 32; k++)
+                next[k] = p + k < t.weight_parts ? t.parts[(ptrdiff_t)(p + k) * weights + i] : 0.0f;
+            for (unsigned k = 0; k < 32; k++) v += next[k];
+        }
+        t.dw[i] += v;
     }
 }
 
