@@ -114,6 +114,7 @@ typedef struct ae__cu_ending {
 typedef struct ae__cu_call {
     float *y, *dx, *dw, *db, *dt;
     const float *x, *w, *b, *dy, *t;
+    const int32_t *index;
     int kind, B, C, H, W, O, D, F;
     float a, dloss;
     ae_conv conv;
@@ -928,7 +929,8 @@ static void ae__cu_concat_backward(const ae_exec *e, float *da, float *db, const
        pictures   m: channels made     n: their pixels      k: (channel, tap) of the source
        weights    m: channels, small   n: (channel, tap)    k: pixels, cut into parts             */
 #define AE__CU_CONV_BLOCK (AE_CUDA_BLOCK < 256 ? AE_CUDA_BLOCK : 256)
-#define AE__CU_CONV_DW 8, 2     // the tile of the weights' gradient: see ae__cu_conv_shape
+#define AE__CU_CONV_DW 8, 2     // tiles of the weights' gradient: see ae__cu_conv_shape
+#define AE__CU_CONV_DW16 4, 1   // with 16 channels or less: half the rows, as many columns
 #define AE__CU_CONV_BIAS 4096   // floats of c->parts that are the bias'; half as many counters
 
 typedef struct ae__cu_place {   // picture or channel, line, column: also sizes and steps of these
@@ -968,19 +970,30 @@ typedef struct ae__cu_conv_sums {
     ae__cu_place start, k_step, n_step;
 } ae__cu_conv_sums;
 
-static __device__ float ae__cu_conv_factor(const ae__cu_conv_sums &s, int m, const ae__cu_place k)
+/* Of an element of the source either k or n says a part, and both are added: the offset, the line
+   and the column. There is no element beyond the end: whatever is added to its line, it is outside. */
+typedef struct alignas(16) ae__cu_spot {
+    ptrdiff_t at;
+    unsigned y, x;              // may wrap around 0
+} ae__cu_spot;
+
+static __device__ ae__cu_spot ae__cu_spot_of(const ae__cu_place v, const ae__cu_place step,
+                                             const ae__cu_place start, ptrdiff_t each, int end,
+                                             int w)
 {
-    if (m >= s.M || k.at >= s.K.at) return 0.0f;
-    return s.a[m * s.a_m + k.at * s.a_at + k.y * s.a_y + k.x * s.a_x];
+    const int y = start.y + v.y * step.y, x = start.x + v.x * step.x;
+    return {v.at * each + (ptrdiff_t)y * w + x, v.at < end ? (unsigned)y : 0x80000000u,
+            (unsigned)x};
 }
 
-static __device__ float ae__cu_conv_source(const ae__cu_conv_sums &s, const ae__cu_place k,
-                                           const ae__cu_place n)
+static __device__ ae__cu_spot ae__cu_k_spot(const ae__cu_conv_sums &s, const ae__cu_place k)
 {
-    const int y = s.start.y + k.y * s.k_step.y + n.y * s.n_step.y;
-    const int x = s.start.x + k.x * s.k_step.x + n.x * s.n_step.x;
-    if (k.at >= s.K.at || n.at >= s.N.at || y < 0 || y >= s.h || x < 0 || x >= s.w) return 0.0f;
-    return s.from[k.at * s.k_at + n.at * s.n_at + (ptrdiff_t)y * s.w + x];
+    return ae__cu_spot_of(k, s.k_step, {0, 0, 0}, s.k_at, s.K.at, s.w);
+}
+
+static __device__ ae__cu_spot ae__cu_n_spot(const ae__cu_conv_sums &s, ptrdiff_t n)
+{
+    return ae__cu_spot_of(ae__cu_place_of(n, s.N), s.n_step, s.start, s.n_at, s.N.at, s.w);
 }
 
 /* A block's tile of M x N sums: thread (ty,tx) has rows 4 ty + r and columns tx + c TX. K at a time
@@ -989,7 +1002,8 @@ template <int TY, int RN> struct ae__cu_conv_shape {
     enum {
         T = AE__CU_CONV_BLOCK, K = 16, M = 4 * TY, TX = T / TY, N = TX * RN,
         A = M + 4, B = N + 2,   // floats from k to k: rows of a for float4, no bank twice for b
-        SHARED = 2 * K * (A + B) * 4
+        SPOTS = N > 2 * K ? N : 2 * K,
+        SHARED = 2 * K * (A + B) * 4 + SPOTS * (int)sizeof(ae__cu_spot)
     };
 };
 
@@ -1011,7 +1025,9 @@ static __device__ __forceinline__ void ae__cu_conv_multiply(float (&sum)[4][RN],
 }
 
 /* The sums over k in [k,end), left in shared memory, row by row of the tile. Threads side by side
-   read pixels side by side: these are k where BY_K, else n. */
+   read pixels side by side: these are k where BY_K, else n. What a thread's elements have in common,
+   k or n, it keeps; the others, which it shares with other threads, it finds in a table: all n of
+   the tile, or the k of a turn. */
 template <int TY, int RN, bool BY_K>
 static __device__ __forceinline__ const float *ae__cu_conv_tile(const ae__cu_conv_sums &s, int m0,
                                                                 ptrdiff_t n0, ptrdiff_t k,
@@ -1022,12 +1038,15 @@ static __device__ __forceinline__ const float *ae__cu_conv_tile(const ae__cu_con
     enum { B_K = BY_K ? 0 : S::T / S::N, B_N = BY_K ? LINES : 0 };  // from element to element of b
     AE__DYN_SHARED(float, conv_tiles);
     float *tile_a = conv_tiles, *tile_b = conv_tiles + 2 * S::K * S::A, sum[4][RN] = {};
+    ae__cu_spot *table = (ae__cu_spot *)(tile_b + 2 * S::K * S::B);
     const int t = (int)threadIdx.x, a_k = t % S::K, a_m = t / S::K;
     const int b_k = BY_K ? a_k : t / S::N, b_n = BY_K ? a_m : t % S::N;
     const ae__cu_place step = ae__cu_place_of((int)S::K, s.K);
-    const ae__cu_place b_step = ae__cu_place_of(B_K + B_N, BY_K ? s.N : s.K);
-    const ae__cu_place n_first = ae__cu_place_of(n0 + b_n, s.N);
-    ae__cu_place ka = ae__cu_place_of(k + a_k, s.K), kb = ae__cu_place_of(k + b_k, s.K);
+    ae__cu_place at = ae__cu_place_of(k + a_k, s.K);
+    ae__cu_spot own = ae__cu_n_spot(s, n0 + b_n);
+    for (int n = t; BY_K && n < S::N; n += S::T) table[n] = ae__cu_n_spot(s, n0 + n);
+    if (!BY_K && t < S::K) table[t] = ae__cu_k_spot(s, at);
+    __syncthreads();
     const int tiles = (int)((end - k + S::K - 1) / S::K);
     for (int i = 0; i <= tiles; i++) {
         const int old = (i + 1) % 2 * S::K, now = i % 2 * S::K;
@@ -1035,16 +1054,19 @@ static __device__ __forceinline__ const float *ae__cu_conv_tile(const ae__cu_con
         for (int r = 0; r < NA; r++) next_a[r] = 0.0f;
         for (int r = 0; r < NB; r++) next_b[r] = 0.0f;
         if (i < tiles) {
-            ae__cu_place n = n_first;
+            const float *a = s.a + at.at * s.a_at + at.y * s.a_y + at.x * s.a_x;
             for (int r = 0; r < NA; r++)
-                next_a[r] = ae__cu_conv_factor(s, m0 + a_m + r * LINES, ka);
+                if (at.at < s.K.at && m0 + a_m + r * LINES < s.M)
+                    next_a[r] = a[(m0 + a_m + r * LINES) * s.a_m];
+            if (BY_K) own = ae__cu_k_spot(s, at);
+            const unsigned h = own.y == 0x80000000u ? 0 : (unsigned)s.h, w = (unsigned)s.w;
+            const float *from = s.from + own.at;
             for (int r = 0; r < NB; r++) {
-                next_b[r] = ae__cu_conv_source(s, kb, n);
-                if (BY_K) ae__cu_advance(&n, b_step, s.N);
-                else ae__cu_advance(&kb, b_step, s.K);
+                const ae__cu_spot v = table[BY_K ? b_n + r * B_N : now + b_k + r * B_K];
+                if (own.y + v.y < h && own.x + v.x < w) next_b[r] = from[v.at];
             }
-            ae__cu_advance(&ka, step, s.K);
-            if (BY_K) kb = ka;
+            ae__cu_advance(&at, step, s.K);
+            if (!BY_K && t < S::K) table[old + t] = ae__cu_k_spot(s, at);
         }
         if (i > 0)
             ae__cu_conv_multiply<TY, RN>(sum, tile_a + old * S::A + t / S::TX * 4,
@@ -1211,7 +1233,8 @@ template <int TY, int RN> static __global__ void __launch_bounds__(AE__CU_CONV_B
 ae__k_conv(const ae__cu_conv t, const ae__cu_ending ending)
 {
     const unsigned block = blockIdx.x, sums = t.weight_blocks + t.bias_blocks;
-    if (block < t.weight_blocks) ae__cu_conv_weights<AE__CU_CONV_DW>(t, block);
+    if (block < t.weight_blocks && t.s.O <= 16) ae__cu_conv_weights<AE__CU_CONV_DW16>(t, block);
+    else if (block < t.weight_blocks) ae__cu_conv_weights<AE__CU_CONV_DW>(t, block);
     else if (block < sums) ae__cu_conv_bias(t, block - t.weight_blocks);
     else ae__cu_conv_pictures<TY, RN>(t, block - sums, ending);
 }
@@ -1443,7 +1466,8 @@ static void ae__cu_max_pool2d_forward(const ae_exec *e, float *y, int32_t *index
    was not served yet wins (a minimum of integers, the same in any order of threads), and the
    place's thread takes it. A round follows while some place had two bidders. */
 static __global__ void ae__k_place(float *out, const float *in, const int32_t *index, int add,
-                                   size_t planes, int in_size, int out_size, int piece)
+                                   size_t planes, int in_size, int out_size, int piece,
+                                   const ae__cu_ending ending)
 {
     AE__DYN_SHARED(int, lowest);                    // bid for each place in this round
     AE__SHARED(int, again, [1]);
@@ -1479,27 +1503,50 @@ static __global__ void ae__k_place(float *out, const float *in, const int32_t *i
                 lowest[p] = none;
             }
         } while (again[0]);
+        for (int p = (int)threadIdx.x; p < count && ending.kind != AE__CU_PLAIN; p += step)
+            ae__cu_store(out, (size_t)(o - out) + (size_t)p, o[p], ending);
     }
 }
 
-static void ae__cu_pixel_run(const ae_exec *e, float *out, const float *in, const int32_t *index,
-                             int add, int B, int C, int in_size, int out_size)
+static void ae__cu_place_launch(ae__cuda *c)
 {
-    ae__cuda *c = ae__cu_begin(e);
+    const ae__cu_call *q = &c->call_waiting;
+    const int in_size = q->D, out_size = q->O;
     const int piece = out_size < AE__CU_BIDS ? out_size : AE__CU_BIDS;
-    const size_t planes = (size_t)B * (size_t)C, pieces = (size_t)((out_size - 1) / piece + 1);
+    const size_t planes = (size_t)q->B * (size_t)q->C, pieces = (size_t)((out_size - 1) / piece + 1);
     const int most = piece > in_size ? piece : in_size;
     const int block = most < AE_CUDA_BLOCK ? (most + 31) / 32 * 32 : AE_CUDA_BLOCK;
     AE__CU_LAUNCH(c, ae__k_place, ae__cu_blocks(planes * pieces * AE_CUDA_BLOCK), (unsigned)block,
-                  2 * (size_t)piece * sizeof(int), out, in, index, add, planes, in_size, out_size,
-                  piece);
+                  2 * (size_t)piece * sizeof(int), q->y, q->x, q->index, q->kind, planes, in_size,
+                  out_size, piece, c->ending);
+}
+
+// It waits: an activation may join it, or its slope.
+static void ae__cu_place_wait(const ae_exec *e, float *out, const float *in, const int32_t *index,
+                              int add, int B, int C, int in_size, int out_size)
+{
+    ae__cuda *c = ae__cu_begin(e);
+    ae__cu_call *q = &c->call_waiting;
+    const size_t planes = (size_t)B * (size_t)C;
+    memset(q, 0, sizeof *q);
+    q->y = out;
+    q->x = in;
+    q->index = index;
+    q->kind = add;
+    q->B = B;
+    q->C = C;
+    q->D = in_size;
+    q->O = out_size;
+    ae__cu_wait(c, ae__cu_place_launch, out, planes * (size_t)out_size);
+    ae__cu_reads(c, 0, in, planes * (size_t)in_size);
+    ae__cu_reads(c, 1, (const float *)(const void *)index, planes * (size_t)in_size);
 }
 
 static void ae__cu_max_unpool2d_forward(const ae_exec *e, float *y, const float *x,
                                         const int32_t *index, int B, int C, int H, int W, int OH,
                                         int OW)
 {
-    ae__cu_pixel_run(e, y, x, index, 0, B, C, H * W, OH * OW);
+    ae__cu_place_wait(e, y, x, index, 0, B, C, H * W, OH * OW);
 }
 
 #ifndef AE_NO_TRAIN
@@ -1508,7 +1555,7 @@ static void ae__cu_max_pool2d_backward(const ae_exec *e, float *dx, const float 
                                        const int32_t *index, int B, int C, int H, int W, int OH,
                                        int OW)
 {
-    ae__cu_pixel_run(e, dx, dy, index, 1, B, C, OH * OW, H * W);
+    ae__cu_place_wait(e, dx, dy, index, 1, B, C, OH * OW, H * W);
 }
 
 // y[index] = x:   dx = dy[index]
@@ -4132,7 +4179,7 @@ static void ae__cu_update_params(ae_model *m, const ae_optim *o)
     float *w = ae__segment(m, AE_SEG_PARAM);
     if (o->clip_value > 0.0f) ae__cu_clip_value(&m->exec, grad, o->clip_value, n);
     ae__cuda *c = ae__cu_begin(&m->exec);
-    AE__CU_LAUNCH(c, ae__k_judge, ae__cu_blocks(n), AE_CUDA_BLOCK, 0, c->record, g->terms,
+    AE__CU_LAUNCH(c, ae__k_judge, ae__cu_blocks(n / 4), AE_CUDA_BLOCK, 0, c->record, g->terms,
                   (const float *)ae__here(m, ae__loss_values(m)), g->judge_n ? m->losses : 0,
                   g->judge_n, g->judge_first, grad, n, c->parts, c->counters);
     ae__cu__update(&m->exec, w, m->optim_states > 0 ? s : NULL, m->optim_states > 1 ? s + n : NULL,

@@ -55,6 +55,33 @@ struct Shape {
     }
 };
 
+// What a leaky ReLU, or its slope, joins in the same kernel: in place or not.
+static void test_max_joined(const Shape &s, const Floats &dy, const Ints &index, const Doubles &dx,
+                            const Doubles &z)
+{
+    const Floats x = uniform(s.in(), -1, 1, 4);
+    Doubles back = dx, forward = z;
+    for (size_t i = 0; i < s.in(); i++) {
+        if (x[i] <= 0) back[i] *= 0.25;
+        if (z[i] <= 0) forward[i] *= 0.25;
+    }
+    sim::reset_counters();
+    for (bool in_place : {false, true})
+        compare(s.name("max, joined"), 1e-6, [&](Trial &t) {
+            const int32_t *at = t.in(index);
+            const float *in = t.in(x), *v = t.in(dy);
+            float *a = t.out(s.in()), *back_to = in_place ? a : t.out(s.in());
+            float *b = t.out(s.in()), *to = in_place ? b : t.out(s.in());
+            OP(t, max_pool2d_backward, (t.exec(), a, v, at, s.B, s.C, s.H, s.W, s.OH(), s.OW()));
+            OP(t, activation_backward,
+               (t.exec(), back_to, a, in, in, AE_ACT_LEAKY_RELU, 0.25f, s.in()));
+            OP(t, max_unpool2d_forward, (t.exec(), b, v, at, s.B, s.C, s.OH(), s.OW(), s.H, s.W));
+            OP(t, activation_forward, (t.exec(), to, b, AE_ACT_LEAKY_RELU, 0.25f, s.in()));
+        }, in_place ? std::vector<Doubles>{back, forward}
+                    : std::vector<Doubles>{dx, back, z, forward});
+    CHECK(sim::counters().launches == 4 * settings);
+}
+
 static void test_max(const Shape &s, bool special)
 {
     const Floats x = coarse(s.in(), 1, special), dy = uniform(s.out(), -1, 1, 2);
@@ -95,6 +122,7 @@ static void test_max(const Shape &s, bool special)
         OP(t, max_unpool2d_backward,
            (t.exec(), t.out(s.out()), t.in(dz), at, s.B, s.C, s.OH(), s.OW(), s.H, s.W));
     }, {dx, z, du});
+    test_max_joined(s, dy, index, dx, z);
 }
 
 static void test_avg(const Shape &s)
