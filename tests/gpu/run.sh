@@ -26,6 +26,7 @@ mkdir -p "$out" || exit 1
 out=$(cd "$out" && pwd)
 LIMIT=${LIMIT:-900}         # seconds a step may take
 JOBS=${JOBS:-2}             # compilers at a time
+REPEATS=${REPEATS:-15}      # of what benches measure
 for python in "${PYTHON:-python3}" /usr/bin/python3; do
     "$python" -c 'import torch' 2>/dev/null && break
 done
@@ -175,14 +176,15 @@ run_all() {
     step test-linear-cublas env -u AE_DEVICE "$out/test_linear_blas"
     step example-deep "$out/01_deep" --plain --epochs 60 --batch 32 --data "$data" --out "$out"
     step example-conv "$out/05_conv" --epochs 30 --batch 16 --data "$data" --out "$out"
-    step bench-ours "$out/bench_cuda" --data "$data"
-    step bench-cublas "$out/bench_cublas" --data "$data"
-    step bench-tf32 "$out/bench_tf32" --data "$data"
-    step bench-torch "$python" -B bench/peers/torch_cuda.py --model all --data "$data"
+    step bench-ours "$out/bench_cuda" --repeats "$REPEATS" --data "$data"
+    step bench-cublas "$out/bench_cublas" --repeats "$REPEATS" --data "$data"
+    step bench-tf32 "$out/bench_tf32" --repeats "$REPEATS" --data "$data"
+    step bench-torch "$python" -B bench/peers/torch_cuda.py --model all \
+        --repeats "$REPEATS" --data "$data"
     for tool in memcheck racecheck synccheck; do
         for name in $(tests); do
             [ -x "$out/$name" ] && step "$tool-${name#test_}" \
-                env -u AE_DEVICE bash -c 'sanitizer "$@"' "$tool" "$tool" "$name"
+                env -u AE_DEVICE AE_SETTINGS=1 bash -c 'sanitizer "$@"' "$tool" "$tool" "$name"
         done
     done
 }
