@@ -9,8 +9,8 @@
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 root=$PWD
-out=$root/build/gpu data=$root/data only='*' build=yes run=yes
-[ -e data/mnist/train-images-idx3-ubyte ] && data=$root/data/mnist
+out=$root/build/gpu data=data only='*' build=yes run=yes
+[ -e data/mnist/train-images-idx3-ubyte ] && data=data/mnist
 while [ $# -gt 0 ]; do
     case $1 in
     --out)   out=$2; shift ;;
