@@ -481,18 +481,20 @@ static __device__ __forceinline__ float ae__cu_tile_sums(float *tiles, const ae_
 
 /* The end of a tile: each element is the sum of `count` numbers, `stride` apart, from its place in
    the tile or (of_parts) in the result; it goes to part, or, with NULL, to where it is wanted.
-   Sixteen loads are on their way before the first is added: their latency is what this costs. */
+   Sixteen loads are on their way before the first is added: their latency is what this costs. The
+   sums pass through the tile, so that one copy of the code ends all of a thread's. */
 template <int TILE, bool ACCUMULATE>
 static __device__ __forceinline__ void ae__cu_tile_end(const ae__cu_product &p, unsigned row,
-                                                       unsigned column, const float *from,
-                                                       size_t stride, unsigned count, bool of_parts,
-                                                       float *part, const ae__cu_ending &ending)
+                                                       unsigned column, float *tile,
+                                                       const float *parts, size_t stride,
+                                                       unsigned count, float *part,
+                                                       const ae__cu_ending &ending)
 {
     enum { EACH = TILE * TILE / AE__CU_TILE_THREADS, LINES = AE__CU_TILE_THREADS / TILE };
     const unsigned first = row + threadIdx.x / TILE, n = column + threadIdx.x % TILE;
+    const float *from = parts ? parts + (size_t)first * p.N + n : tile + threadIdx.x;
+    const size_t line = (parts ? p.N : TILE) * (size_t)LINES;
     float v[EACH] = {};
-    from += of_parts ? (size_t)first * p.N + n : threadIdx.x;
-    const size_t line = (of_parts ? p.N : TILE) * (size_t)LINES;
     for (unsigned s = 0; s < count; s += 16 / EACH) {
         float next[16];
         for (unsigned i = 0; i < 16; i++) {
@@ -503,13 +505,14 @@ static __device__ __forceinline__ void ae__cu_tile_end(const ae__cu_product &p, 
         }
         for (unsigned i = 0; i < 16; i++) v[i % EACH] += next[i];
     }
-    for (unsigned e = 0; e < EACH; e++) {
-        const unsigned m = first + e * LINES;
+    for (unsigned e = 0; e < EACH; e++) tile[threadIdx.x + e * AE__CU_TILE_THREADS] = v[e];
+    for (unsigned e = threadIdx.x; e < TILE * TILE && n < p.N; e += AE__CU_TILE_THREADS) {
+        const unsigned m = row + e / TILE;
         const size_t i = (size_t)m * p.N + n;
-        if (m >= p.M || n >= p.N) continue;
-        if (part) part[i] = v[e];
-        else if (ACCUMULATE) p.y[i] += v[e];
-        else ae__cu_store(p.y, i, p.bias ? v[e] + p.bias[n] : v[e], ending);
+        if (m >= p.M) return;
+        if (part) part[i] = tile[e];
+        else if (ACCUMULATE) p.y[i] += tile[e];
+        else ae__cu_store(p.y, i, p.bias ? tile[e] + p.bias[n] : tile[e], ending);
     }
 }
 
@@ -528,13 +531,14 @@ static __device__ __forceinline__ void ae__cu_product_block(float *tiles, const 
     const bool has_sum = !A_ALONG_K && p.sums && (p.sums_b ? row : column) == 0
                          && threadIdx.x < TILE && i < n;
     float *parts = p.parts + split * outputs, *sums = p.parts + p.splits * outputs;
-    ae__cu_tile_end<TILE, !A_ALONG_K>(p, row, column, tiles, TILE * TILE, ae__cu_tile<TILE>::GROUPS,
-                                      false, p.splits > 1 ? parts : nullptr, ending);
+    ae__cu_tile_end<TILE, !A_ALONG_K>(p, row, column, tiles, nullptr, TILE * TILE,
+                                      ae__cu_tile<TILE>::GROUPS,
+                                      p.splits > 1 ? parts : nullptr, ending);
     if (p.splits > 1) {
         if (has_sum) sums[split * n + i] = sum;
         if (!ae__cu_last_block(p.counters + tile, p.splits)) return;
-        ae__cu_tile_end<TILE, !A_ALONG_K>(p, row, column, p.parts, outputs, p.splits, true, nullptr,
-                                          ending);
+        ae__cu_tile_end<TILE, !A_ALONG_K>(p, row, column, tiles, p.parts, outputs, p.splits,
+                                          nullptr, ending);
         sum = 0.0f;
         for (unsigned s = 0; s < p.splits && has_sum; s++) sum += sums[s * n + i];
     }
@@ -970,8 +974,8 @@ typedef struct ae__cu_conv_sums {
     ae__cu_place start, k_step, n_step;
 } ae__cu_conv_sums;
 
-/* Of an element of the source either k or n says a part, and both are added: the offset, the line
-   and the column. There is no element beyond the end: whatever is added to its line, it is outside. */
+/* Of an element of the source k says a part, and n the other: offset, line and column, to be added.
+   Beyond the end of k or n there is no element: whatever is added to its line, it is outside. */
 typedef struct alignas(16) ae__cu_spot {
     ptrdiff_t at;
     unsigned y, x;              // may wrap around 0
@@ -1025,9 +1029,9 @@ static __device__ __forceinline__ void ae__cu_conv_multiply(float (&sum)[4][RN],
 }
 
 /* The sums over k in [k,end), left in shared memory, row by row of the tile. Threads side by side
-   read pixels side by side: these are k where BY_K, else n. What a thread's elements have in common,
-   k or n, it keeps; the others, which it shares with other threads, it finds in a table: all n of
-   the tile, or the k of a turn. */
+   read pixels side by side: these are k where BY_K, else n. What a thread's elements have in
+   common, k or n, it keeps; the others, which it shares with other threads, it finds in a table:
+   all n of the tile, or the k of a turn. */
 template <int TY, int RN, bool BY_K>
 static __device__ __forceinline__ const float *ae__cu_conv_tile(const ae__cu_conv_sums &s, int m0,
                                                                 ptrdiff_t n0, ptrdiff_t k,
@@ -1197,11 +1201,12 @@ static __device__ __forceinline__ void ae__cu_conv_weights(const ae__cu_conv &t,
     for (int e = (int)threadIdx.x; e < rows * columns; e += S::T) {
         const ptrdiff_t i = at + (ptrdiff_t)(e / columns) * l.K + e % columns;
         float v = 0.0f;
-        for (unsigned p = 0; p < t.weight_parts; p += 32) {     // 32 loads are on their way at once
-            float next[32];
-            for (unsigned k = 0; k < 32; k++)
-                next[k] = p + k < t.weight_parts ? t.parts[(ptrdiff_t)(p + k) * weights + i] : 0.0f;
-            for (unsigned k = 0; k < 32; k++) v += next[k];
+        const float *from = t.parts + i;
+        for (unsigned p = 0; p < t.weight_parts; p += 16) {     // 16 loads are on their way at once
+            float next[16];
+            for (unsigned k = 0; k < 16; k++)
+                next[k] = p + k < t.weight_parts ? from[(p + k) * (unsigned)weights] : 0.0f;
+            for (unsigned k = 0; k < 16; k++) v += next[k];
         }
         t.dw[i] += v;
     }
@@ -1229,7 +1234,8 @@ static __device__ __forceinline__ void ae__cu_conv_bias(const ae__cu_conv &t, un
     if (threadIdx.x == 0) t.db[channel] += v;
 }
 
-template <int TY, int RN> static __global__ void __launch_bounds__(AE__CU_CONV_BLOCK)
+template <int TY, int RN>
+static __global__ void __launch_bounds__(AE__CU_CONV_BLOCK, RN > 2 ? 2 : 3)
 ae__k_conv(const ae__cu_conv t, const ae__cu_ending ending)
 {
     const unsigned block = blockIdx.x, sums = t.weight_blocks + t.bias_blocks;
@@ -1513,7 +1519,8 @@ static void ae__cu_place_launch(ae__cuda *c)
     const ae__cu_call *q = &c->call_waiting;
     const int in_size = q->D, out_size = q->O;
     const int piece = out_size < AE__CU_BIDS ? out_size : AE__CU_BIDS;
-    const size_t planes = (size_t)q->B * (size_t)q->C, pieces = (size_t)((out_size - 1) / piece + 1);
+    const size_t planes = (size_t)q->B * (size_t)q->C;
+    const size_t pieces = (size_t)((out_size - 1) / piece + 1);
     const int most = piece > in_size ? piece : in_size;
     const int block = most < AE_CUDA_BLOCK ? (most + 31) / 32 * 32 : AE_CUDA_BLOCK;
     AE__CU_LAUNCH(c, ae__k_place, ae__cu_blocks(planes * pieces * AE_CUDA_BLOCK), (unsigned)block,

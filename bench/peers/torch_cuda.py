@@ -57,6 +57,8 @@ class Step:
         self.adam = torch.optim.Adam(self.model.parameters(), lr=rate, **options)
         self.batch = self.data[:size].clone()
         self.forward = self.loss
+        if way in ("compile", "overhead"):      # or it stops compiling after eight functions
+            torch._dynamo.reset()
         if way == "compile":
             self.forward = torch.compile(self.loss)
         if way == "overhead":

@@ -150,6 +150,8 @@ write_json() {
             "$(quoted "$(git describe --always --dirty 2>/dev/null)")"
         printf '  "gpu": %s,\n  "driver": %s,\n  "compute_capability": %s,\n' \
             "$(quoted "$(asked name)")" "$(quoted "$(asked driver_version)")" "$(quoted "$capability")"
+        printf '  "pytorch": %s,\n' \
+            "$(quoted "$("$python" -c 'import torch; print(torch.__version__)' 2>/dev/null)")"
         printf '  "nvcc": %s,\n  "arch": "%s",\n  "host": %s,\n  "data": %s,\n' \
             "$(quoted "$(nvcc --version 2>/dev/null | grep -o 'V[0-9.]*' | tail -n 1)")" "$ARCH" \
             "$(quoted "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)")" \
