@@ -480,7 +480,7 @@ static __device__ __forceinline__ float ae__cu_tile_sums(float *tiles, const ae_
 }
 
 /* The end of a tile: each element is the sum of `count` numbers, `stride` apart, from its place in
-   the tile or (of_parts) in the result; it goes to part, or, with NULL, to where it is wanted.
+   the tile or, where there are parts, in these; it goes to part, or, with NULL, where it is wanted.
    Sixteen loads are on their way before the first is added: their latency is what this costs. The
    sums pass through the tile, so that one copy of the code ends all of a thread's. */
 template <int TILE, bool ACCUMULATE>
@@ -975,7 +975,9 @@ typedef struct ae__cu_conv_sums {
 } ae__cu_conv_sums;
 
 /* Of an element of the source k says a part, and n the other: offset, line and column, to be added.
-   Beyond the end of k or n there is no element: whatever is added to its line, it is outside. */
+   Beyond the end of k or n there is no element: its line is so far outside that it stays there,
+   whatever line of a picture is added. */
+#define AE__CU_OUTSIDE 0x80000000u
 typedef struct alignas(16) ae__cu_spot {
     ptrdiff_t at;
     unsigned y, x;              // may wrap around 0
@@ -986,7 +988,7 @@ static __device__ ae__cu_spot ae__cu_spot_of(const ae__cu_place v, const ae__cu_
                                              int w)
 {
     const int y = start.y + v.y * step.y, x = start.x + v.x * step.x;
-    return {v.at * each + (ptrdiff_t)y * w + x, v.at < end ? (unsigned)y : 0x80000000u,
+    return {v.at * each + (ptrdiff_t)y * w + x, v.at < end ? (unsigned)y : AE__CU_OUTSIDE,
             (unsigned)x};
 }
 
@@ -1063,7 +1065,8 @@ static __device__ __forceinline__ const float *ae__cu_conv_tile(const ae__cu_con
                 if (at.at < s.K.at && m0 + a_m + r * LINES < s.M)
                     next_a[r] = a[(m0 + a_m + r * LINES) * s.a_m];
             if (BY_K) own = ae__cu_k_spot(s, at);
-            const unsigned h = own.y == 0x80000000u ? 0 : (unsigned)s.h, w = (unsigned)s.w;
+            // both outside would add up to line 0
+            const unsigned h = own.y == AE__CU_OUTSIDE ? 0 : (unsigned)s.h, w = (unsigned)s.w;
             const float *from = s.from + own.at;
             for (int r = 0; r < NB; r++) {
                 const ae__cu_spot v = table[BY_K ? b_n + r * B_N : now + b_k + r * B_K];

@@ -621,9 +621,9 @@ int main(int argc, char **argv)
     RUN(follows("variational", variational, o, 1e-4));
     RUN(follows("everything", everything, o, 1e-3));
     RUN(one_graph("deep", deep, 16));
-    RUN(one_graph("convolutional", convolutional, 24));
-    RUN(one_graph("variational", variational, 24));
-    if (settings == 1) return summary("model");     // the thread sanitizer: minutes
+    RUN(one_graph("convolutional", convolutional, 16));
+    RUN(one_graph("variational", variational, 22));
+    if (settings == 1) return summary("model");     // sanitizers: minutes
     RUN(same_bits_everywhere("dense", dense, sim::SETTINGS));
     RUN(same_bits_everywhere("everything", everything, 3));
     RUN(changes_count(variational));
