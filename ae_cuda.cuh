@@ -1207,9 +1207,9 @@ static __device__ __forceinline__ void ae__cu_conv_weights(const ae__cu_conv &t,
         const float *from = t.parts + i;
         for (unsigned p = 0; p < t.weight_parts; p += 16) {     // 16 loads are on their way at once
             float next[16];
-            for (unsigned k = 0; k < 16; k++)
-                next[k] = p + k < t.weight_parts ? from[(p + k) * (unsigned)weights] : 0.0f;
-            for (unsigned k = 0; k < 16; k++) v += next[k];
+            for (unsigned j = 0; j < 16; j++)
+                next[j] = p + j < t.weight_parts ? from[(p + j) * (unsigned)weights] : 0.0f;
+            for (unsigned j = 0; j < 16; j++) v += next[j];
         }
         t.dw[i] += v;
     }
