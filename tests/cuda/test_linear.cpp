@@ -211,6 +211,8 @@ static void activations()
     joined(true, 5, 200, 300, AE_ACT_GELU, 0);
 #ifndef AE_CUDA_CUBLAS
     CHECK(launches_of(0) == 1 && launches_of(1) == 1);
+#endif
+#if !defined(AE_CUDA_CUBLAS) || !defined(__CUDACC__)    // nobody counts what the real one launches
     CHECK(launches_of(2) == 2 && launches_of(3) == 2);
 #endif
 }
