@@ -2159,6 +2159,10 @@ typedef struct ae__update {     /* one step of an optimiser, defaults filled in 
     int first;                  /* nonzero at t = 1: SGD's momentum starts as the gradient      */
 } ae__update;
 
+typedef struct ae__values {     /* what byte i stands for: (i high + i low - mean) / deviation  */
+    float high, low, mean, deviation;
+} ae__values;
+
 typedef struct ae__spot {      /* where a convolution finds row p of its two factors          */
     ptrdiff_t a, b;
 } ae__spot;
@@ -2182,7 +2186,7 @@ typedef struct ae__noise {      /* what noise does; n, first and piece count dra
 struct ae_kernels {
     const char *name;
     ae_isa isa;
-    int mr, nr;                 /* gemm's tile: split m by multiples of mr, n by those of nr    */
+    int mr, nr;                 /* gemm's tile: split m by multiples of mr, n by those of nr / 2 */
     /* c = A B + bias, or c += A B when accumulate.
          c (m,n) rows ldc apart   A(i,p) = a[i*ars + p*acs]   B(p,j) = b[p*brs + j*bcs]
          bias (n) or NULL, ignored when accumulating   scratch: AE__GEMM_MIN floats
@@ -2196,6 +2200,7 @@ struct ae_kernels {
     void (*expand)(float *w, const void *small, int half, size_t n);
     void (*small)(float *y, int ldy, const float *x, const void *panel, const float *scale,
                   const float *bias, int half, int B, int D, int cols);
+    void (*bytes)(float *x, const uint8_t *bytes, const ae__values *v, size_t n);   /* see v    */
     void (*act)(float *y, const float *x, int act, float a, size_t n);
     void (*softmax)(float *y, const float *x, size_t n);            /* of one row               */
     void (*add)(float *y, const float *a, const float *b, size_t n);
@@ -2235,6 +2240,9 @@ struct ae_kernels {
     void (*mul)(float *y, const float *a, const float *b, size_t n);
     void (*act_grad)(float *dx, const float *dy, const float *x, const float *y, int act, float a,
                      size_t n);
+    /* Backward of max_pool: in each window of dx (2 h or more, W) dy where index says, else 0.
+         dy, index (h,w) */
+    void (*max_pool_grad)(float *dx, const float *dy, const int32_t *index, int h, int w, int W);
     /* The sum of the terms. BCE: *bad |= 1 when a target or a probability is outside [0,1]. */
     double (*loss)(const float *y, const float *t, int kind, float a, size_t n, int *bad);
     /* Gradients of the terms times scale, overwritten (=). dy or dt may be NULL. */
@@ -3078,6 +3086,23 @@ static void AE__K(expand)(float *w, const void *small, int half, size_t n)
         AE__K(store)(w + i, AE__K(decode)(small, i, 0), n - i);
 }
 
+static void AE__K(bytes)(float *x, const uint8_t *bytes, const ae__values *v, size_t n)
+{
+    const AE__V high = AE__SET1(v->high), low = AE__SET1(v->low), mean = AE__SET1(v->mean);
+    const AE__V deviation = AE__SET1(v->deviation);
+    const int plain = v->mean == 0.0f && v->deviation == 1.0f;
+    for (size_t i = 0; i < n; i += AE__VN) {
+        const int8_t *from = (const int8_t *)bytes + i;
+        int8_t last[AE__VN] = {0};
+        if (n - i < AE__VN) from = (const int8_t *)memcpy(last, from, n - i);
+        AE__V t = AE__BYTES(from);              // with a sign
+        t = AE__SELECT(AE__GE(t, AE__SET1(0.0f)), t, AE__ADD(t, AE__SET1(256.0f)));
+        t = AE__FMA(t, high, AE__MUL(t, low));
+        if (!plain) t = AE__DIV(AE__SUB(t, mean), deviation);
+        AE__K(store)(x + i, t, n - i);
+    }
+}
+
 // y = scale sum + bias, for up to AE__VN columns.
 AE__TEXT void AE__K(small_end)(float *y, AE__V sum, const float *scale, const float *bias,
                                  size_t left)
@@ -3877,6 +3902,48 @@ static void AE__K(max_pool)(float *y, int32_t *index, const float *x, int h, int
     }
 }
 
+#ifndef AE_NO_TRAIN
+// All four places of each window are written, whole rows at a time.
+static void AE__K(max_pool_grad)(float *dx, const float *dy, const int32_t *index, int h, int w,
+                                 int W)
+{
+    const AE__V zero = AE__SET1(0.0f), one = AE__SET1(1.0f), lanes = AE__LOADU(ae__lanes);
+    const AE__V below = AE__SET1((float)W), last = AE__SET1((float)(W + 1));
+    const AE__I twice = AE__TO_INT(AE__ADD(lanes, lanes)), bit = AE__ISET1(1);
+    const AE__V past = AE__ADD(lanes, AE__SET1((float)AE__VN));
+    const AE__M odd[2] = {AE__GE(AE__FROM_INT(AE__IAND(AE__TO_INT(lanes), bit)), one),
+                          AE__GE(AE__FROM_INT(AE__IAND(AE__TO_INT(past), bit)), one)};
+    for (int i = 0; i < h; i++, dy += w, index += w) {
+        for (int j = 0; j < w; j += AE__VN) {
+            const size_t left = (size_t)(w - j);
+            const int at = 2 * (i * W + j);
+            const AE__V v = AE__K(load)(dy + j, left);
+            AE__V place;
+            if (left >= AE__VN) memcpy(&place, index + j, sizeof place);
+            else place = AE__LOADK((const float *)(const void *)(index + j), left);
+            // where it is in its window: 0, 1, W or W + 1
+            const AE__V in = AE__FROM_INT(AE__ISUB(AE__BITS(place),
+                                                   AE__IADD(twice, AE__ISET1(at))));
+            const AE__M not_first = AE__GE(in, one), low = AE__GE(in, below);
+            const AE__M is_last = AE__GE(in, last);
+            const AE__V even[2] = {AE__SELECT(not_first, zero, v),
+                                   AE__SELECT(is_last, zero, AE__SELECT(low, v, zero))};
+            const AE__V odds[2] = {AE__SELECT(low, zero, AE__SELECT(not_first, v, zero)),
+                                   AE__SELECT(is_last, v, zero)};
+            for (int row = 0; row < 2; row++) {
+                float *to = dx + at + row * W;
+                AE__K(store)(to, AE__SELECT(odd[0], AE__TWICE_LOW(odds[row]),
+                                            AE__TWICE_LOW(even[row])), 2 * left);
+                if (2 * left > AE__VN)
+                    AE__K(store)(to + AE__VN, AE__SELECT(odd[1], AE__TWICE_HIGH(odds[row]),
+                                                         AE__TWICE_HIGH(even[row])),
+                                 2 * left - AE__VN);
+            }
+        }
+    }
+}
+#endif
+
 static void AE__K(sum_pool)(float *y, const float *x, float a, int h, int w, int W)
 {
     for (int i = 0; i < h; i++, y += w, x += 2 * W) {
@@ -4270,14 +4337,14 @@ static void AE__K(column_affine)(float *y, const float *x, const float *mean, co
 }
 
 static const ae_kernels AE__K(table) = {
-    AE__NAME, AE__ISA, AE__MR, AE__NR, AE__K(gemm), AE__K(expand), AE__K(small),
+    AE__NAME, AE__ISA, AE__MR, AE__NR, AE__K(gemm), AE__K(expand), AE__K(small), AE__K(bytes),
     AE__K(act), AE__K(softmax), AE__K(add), AE__K(axpy), AE__K(scale), AE__K(dot),
     AE__K(column_sum), AE__K(lines), AE__K(conv), AE__K(random), AE__K(noise), AE__K(max_pool),
     AE__K(sum_pool), AE__K(twice), AE__K(moments), AE__K(affine), AE__K(column_moments),
     AE__K(column_affine),
 #ifndef AE_NO_TRAIN
-    AE__K(mul), AE__K(act_grad), AE__K(loss), AE__K(loss_grad), AE__K(update), AE__K(clamp),
-    AE__K(conv_weights), AE__K(plane_sum)
+    AE__K(mul), AE__K(act_grad), AE__K(max_pool_grad), AE__K(loss), AE__K(loss_grad),
+    AE__K(update), AE__K(clamp), AE__K(conv_weights), AE__K(plane_sum)
 #endif
 };
 #endif
@@ -4418,13 +4485,13 @@ AE_API void ae_random_normal(float *x, size_t n, size_t first, ae_random r)
    >>linear   y = x w^T + b                                                   */
 
 /* Elementwise work is cut into pieces by its size alone, so that sums over the pieces have the
-   same order for any number of threads. */
+   same order for any number of threads. Few elements are not worth a thread; of more there are so
+   many pieces that threads get nearly the same. */
 #define AE__PIECES 64
 
 static size_t ae__piece(size_t n)
 {
-    size_t piece = ae__round_up((n + AE__PIECES - 1) / AE__PIECES, AE_ALIGN);
-    return piece < 8192 ? 8192 : piece;
+    return n <= 8192 ? 8192 : ae__round_up((n + AE__PIECES - 1) / AE__PIECES, AE_ALIGN);
 }
 
 static int ae__pieces(size_t n)
@@ -4432,59 +4499,92 @@ static int ae__pieces(size_t n)
     return n ? (int)((n + ae__piece(n) - 1) / ae__piece(n)) : 0;
 }
 
+/* What becomes of each element of a product as soon as it is there: of c act(c), or, where y are
+   values act(x) that lie as the product does, c act'(x). The thread that has the element in its
+   cache does it, and nobody waits in between. */
+typedef struct ae__then {
+    int act;
+    float a;
+    const float *y;             // NULL: act(c)
+} ae__then;
+
 /* C (m,n) = or += A (m,k) B (k,n) + bias, cut over the threads by rows or by columns of C.
    Element (i,p) of A is a[i*ars + p*acs]; one stride of each matrix is 1. */
-#ifndef AE_USE_CBLAS
 typedef struct ae__gemm_task {
-    const ae_exec *e;
+    const ae_kernels *kernels;
     float *c;
     const float *a, *b, *bias;
     ptrdiff_t ldc, ars, acs, brs, bcs;
     int m, n, k, accumulate;
+    const ae__then *then;       // or NULL
     int by_columns, piece;      // which side is cut, and the size of a piece
+    int pieces;
 } ae__gemm_task;
+
+// Does it for m rows of n elements at c, which are ldc apart; the product begins at `start`.
+static void ae__do_then(const ae_kernels *kernels, const ae__then *then, const float *start,
+                        float *c, ptrdiff_t ldc, int m, int n)
+{
+    const size_t rows = ldc == n ? 1 : (size_t)m;       // or all together
+    const size_t count = ldc == n ? (size_t)m * (size_t)n : (size_t)n;
+    for (size_t r = 0; r < rows && then; r++, c += ldc) {
+        if (then->y == NULL)
+            kernels->act(c, c, then->act, then->a, count);
+#ifndef AE_NO_TRAIN
+        else
+            kernels->act_grad(c, c, then->y + (c - start), then->y + (c - start), then->act,
+                              then->a, count);
+#endif
+    }
+    (void)start;
+}
 
 static void ae__gemm_job(void *arg, int task)
 {
     const ae__gemm_task *g = (const ae__gemm_task *)arg;
-    int first = task * g->piece;
-    int side = g->by_columns ? g->n : g->m;
-    int size = side - first < g->piece ? side - first : g->piece;
-    ptrdiff_t i = g->by_columns ? 0 : first, j = g->by_columns ? first : 0;
-    float scratch[AE__GEMM_MIN];
-    ae__kernels_of(g->e)->gemm(g->c + i * g->ldc + j, g->ldc, g->a + i * g->ars, g->ars, g->acs,
-                               g->b + j * g->bcs, g->brs, g->bcs, g->bias ? g->bias + j : NULL,
-                               g->by_columns ? g->m : size, g->by_columns ? size : g->n, g->k,
-                               g->accumulate, scratch, AE__GEMM_MIN);
-}
-
-#endif
-
 #ifdef AE_USE_CBLAS
-static void ae__gemm(const ae_exec *e, float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars,
-                     ptrdiff_t acs, const float *b, ptrdiff_t brs, ptrdiff_t bcs,
-                     const float *bias, int m, int n, int k, int accumulate)
-{
     // A vector may have both strides 1: a matrix is taken as stored by rows when its rows fit.
-    int a_rows = acs == 1 && ars >= k, b_rows = bcs == 1 && brs >= n;
-    (void)e;
-    if (bias)
-        for (int i = 0; i < m; i++)
-            memcpy(c + i * ldc, bias, (size_t)n * sizeof *c);
+    const int a_rows = g->acs == 1 && g->ars >= g->k, b_rows = g->bcs == 1 && g->brs >= g->n;
+    for (int i = 0; i < g->m && g->bias; i++)
+        memcpy(g->c + i * g->ldc, g->bias, (size_t)g->n * sizeof *g->c);
     cblas_sgemm(CblasRowMajor, a_rows ? CblasNoTrans : CblasTrans,
-                b_rows ? CblasNoTrans : CblasTrans, m, n, k, 1.0f, a, (int)(a_rows ? ars : acs),
-                b, (int)(b_rows ? brs : bcs), accumulate || bias ? 1.0f : 0.0f, c, (int)ldc);
-}
+                b_rows ? CblasNoTrans : CblasTrans, g->m, g->n, g->k, 1.0f, g->a,
+                (int)(a_rows ? g->ars : g->acs), g->b, (int)(b_rows ? g->brs : g->bcs),
+                g->accumulate || g->bias ? 1.0f : 0.0f, g->c, (int)g->ldc);
+    ae__do_then(g->kernels, g->then, g->c, g->c, g->ldc, g->m, g->n);
+    (void)task;
 #else
-static void ae__gemm(const ae_exec *e, float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ars,
-                     ptrdiff_t acs, const float *b, ptrdiff_t brs, ptrdiff_t bcs,
-                     const float *bias, int m, int n, int k, int accumulate)
+    const int first = task * g->piece, side = g->by_columns ? g->n : g->m;
+    const int size = side - first < g->piece ? side - first : g->piece;
+    const int m = g->by_columns ? g->m : size, n = g->by_columns ? size : g->n;
+    const ptrdiff_t i = g->by_columns ? 0 : first, j = g->by_columns ? first : 0;
+    float *c = g->c + i * g->ldc + j, scratch[AE__GEMM_MIN];
+    g->kernels->gemm(c, g->ldc, g->a + i * g->ars, g->ars, g->acs, g->b + j * g->bcs, g->brs,
+                     g->bcs, g->bias ? g->bias + j : NULL, m, n, g->k, g->accumulate, scratch,
+                     AE__GEMM_MIN);
+    ae__do_then(g->kernels, g->then, g->c, c, g->ldc, m, n);
+#endif
+}
+
+// Threads for so many multiply-adds with weights of so many outputs and inputs.
+static int ae__product_threads(const ae_exec *e, int B, int D, int O)
 {
-    const ae_kernels *kernels = ae__kernels_of(e);
-    // A few rows take as long as eight: B has to be read. Less than 1e6 is not worth a thread.
-    int threads = e && (double)(m < 8 ? 8 : m) * n * k > 1e6 ? e->threads : 1;
+    // A few rows take as long as eight: the weights have to be read. Less than 1e6 is not worth a
+    // thread. A CBLAS has threads of its own.
+#ifdef AE_USE_CBLAS
+    return (void)e, (void)B, (void)D, (void)O, 1;
+#else
+    return e && (double)(B < 8 ? 8 : B) * D * O > 1e6 ? e->threads : 1;
+#endif
+}
+
+static ae__gemm_task ae__gemm_of(const ae_exec *e, int threads, float *c, ptrdiff_t ldc,
+                                 const float *a, ptrdiff_t ars, ptrdiff_t acs, const float *b,
+                                 ptrdiff_t brs, ptrdiff_t bcs, const float *bias, int m, int n,
+                                 int k, int accumulate)
+{
     ae__gemm_task g;
-    g.e = e;
+    g.kernels = ae__kernels_of(e);
     g.c = c;
     g.a = a;
     g.b = b;
@@ -4498,18 +4598,41 @@ static void ae__gemm(const ae_exec *e, float *c, ptrdiff_t ldc, const float *a, 
     g.n = n;
     g.k = k;
     g.accumulate = accumulate;
-    g.by_columns = n >= threads * kernels->nr || n > m;     // by rows, B is packed by each
-    int side = g.by_columns ? n : m, tile = g.by_columns ? kernels->nr : kernels->mr;
-    int tiles = (side + tile - 1) / tile;
+    g.then = NULL;
+    // By rows, B is packed by each. Columns are cut at half panels.
+    g.by_columns = n >= threads * g.kernels->nr || n > m;
+    const int half = g.kernels->nr > 1 ? g.kernels->nr / 2 : 1;
+    const int side = g.by_columns ? n : m, tile = g.by_columns ? half : g.kernels->mr;
+    const int tiles = (side + tile - 1) / tile;
     g.piece = (tiles + threads - 1) / threads * tile;
-    ae__parallel(e, (side + g.piece - 1) / g.piece, ae__gemm_job, &g);
+    g.pieces = (side + g.piece - 1) / g.piece;
+    return g;
 }
-#endif
+
+static AE__UNUSED void ae__gemm(const ae_exec *e, float *c, ptrdiff_t ldc, const float *a,
+                                ptrdiff_t ars, ptrdiff_t acs, const float *b, ptrdiff_t brs,
+                                ptrdiff_t bcs, const float *bias, int m, int n, int k,
+                                int accumulate)
+{
+    ae__gemm_task g = ae__gemm_of(e, ae__product_threads(e, m, n, k), c, ldc, a, ars, acs, b, brs,
+                                  bcs, bias, m, n, k, accumulate);
+    ae__parallel(e, g.pieces, ae__gemm_job, &g);
+}
+
+// ae_linear_forward, then `then` (or NULL) in place.
+static void ae__linear_then(const ae_exec *e, float *y, const float *x, const float *w,
+                            const float *b, int B, int D, int O, const ae__then *then)
+{
+    ae__gemm_task g = ae__gemm_of(e, ae__product_threads(e, B, D, O), y, O, x, D, 1, w, 1, D, b,
+                                  B, O, D, 0);
+    g.then = then;
+    ae__parallel(e, g.pieces, ae__gemm_job, &g);
+}
 
 AE_API void ae_linear_forward(const ae_exec *e, float *y, const float *x, const float *w,
                               const float *b, int B, int D, int O)
 {
-    ae__gemm(e, y, O, x, D, 1, w, 1, D, b, B, O, D, 0);
+    ae__linear_then(e, y, x, w, b, B, D, O, NULL);
 }
 
 // ---- weights in fewer bytes
@@ -4605,21 +4728,25 @@ typedef struct ae__small_task {
     float *y;
     const float *x, *b;
     int B, D, O, piece;         // piece: outputs of a task
+    const ae__then *then;       // or NULL
 } ae__small_task;
 
 static void ae__small_job(void *arg, int task)
 {
     const ae__small_task *t = (const ae__small_task *)arg;
     const size_t panel = (size_t)t->D * AE__SMALL * (t->w->half ? 2 : 1);
-    for (int o = task * t->piece; o < t->O && o < (task + 1) * t->piece; o += AE__SMALL)
+    for (int o = task * t->piece; o < t->O && o < (task + 1) * t->piece; o += AE__SMALL) {
+        const int outputs = t->O - o < AE__SMALL ? t->O - o : AE__SMALL;
         t->kernels->small(t->y + o, t->O, t->x, (char *)t->w->q + (size_t)(o / AE__SMALL) * panel,
                           t->w->scale + o, t->b ? t->b + o : NULL, t->w->half, t->B, t->D,
-                          t->O - o < AE__SMALL ? t->O - o : AE__SMALL);
+                          outputs);
+        ae__do_then(t->kernels, t->then, t->y, t->y + o, t->O, t->B, outputs);
+    }
 }
 
-// ae_linear_forward with such weights.
+// ae__linear_then with such weights.
 static void ae__linear_small(const ae_exec *e, float *y, const float *x, const ae__small *w,
-                             const float *b, int B, int D, int O)
+                             const float *b, int B, int D, int O, const ae__then *then)
 {
     int threads = e && (double)(B < 8 ? 8 : B) * D * O > 1e6 ? e->threads : 1;
     int panels = (O + AE__SMALL - 1) / AE__SMALL;
@@ -4632,6 +4759,7 @@ static void ae__linear_small(const ae_exec *e, float *y, const float *x, const a
     t.B = B;
     t.D = D;
     t.O = O;
+    t.then = then;
     t.piece = (panels + threads - 1) / threads * AE__SMALL;
     ae__parallel(e, (O + t.piece - 1) / t.piece, ae__small_job, &t);
 }
@@ -4641,59 +4769,119 @@ typedef struct ae__column_task {
     const ae_kernels *kernels;
     float *y;
     const float *x;
-    int rows, columns;
+    int rows, columns, fresh, piece, pieces;
 } ae__column_task;
 
 static void ae__column_job(void *arg, int task)
 {
     const ae__column_task *t = (const ae__column_task *)arg;
-    int first = task * 256, size = t->columns - first < 256 ? t->columns - first : 256;
+    const int first = task * t->piece;
+    const int size = t->columns - first < t->piece ? t->columns - first : t->piece;
+    if (t->fresh)
+        memset(t->y + first, 0, (size_t)size * sizeof *t->y);
     t->kernels->column_sum(t->y + first, t->x + first, (size_t)t->columns, t->rows, size);
 }
 
-// db += column sums of dy (B,O), unless db is NULL.
-static void ae__column_sums(const ae_exec *e, float *db, const float *dy, int B, int O)
+// The column sums of x (rows,columns), unless y is NULL.
+static ae__column_task ae__column_sums(const ae_exec *e, int threads, float *y, const float *x,
+                                       int rows, int columns, int fresh)
 {
+    const int tile = AE_ALIGN / (int)sizeof(float), tiles = (columns + tile - 1) / tile;
     ae__column_task t;
     t.kernels = ae__kernels_of(e);
-    t.y = db;
-    t.x = dy;
-    t.rows = B;
-    t.columns = O;
-    if (db)
-        ae__parallel(e, (O + 255) / 256, ae__column_job, &t);
+    t.y = y;
+    t.x = x;
+    t.rows = rows;
+    t.columns = columns;
+    t.fresh = fresh;
+    t.piece = (tiles + threads - 1) / threads * tile;
+    t.pieces = y ? (columns + t.piece - 1) / t.piece : 0;
+    return t;
+}
+
+/* The gradients of a layer do not need one another: each task takes a piece of all of them. Those
+   of its parameters accumulate (+=), or (fresh) are the first there are and overwritten (=). */
+typedef struct ae__linear_grads {
+    ae__gemm_task dx, dw;
+    ae__column_task db;
+} ae__linear_grads;
+
+static void ae__linear_grads_job(void *arg, int task)
+{
+    ae__linear_grads *g = (ae__linear_grads *)arg;
+    if (g->dx.c && task < g->dx.pieces)
+        ae__gemm_job(&g->dx, task);
+    if (g->dw.c && task < g->dw.pieces)
+        ae__gemm_job(&g->dw, task);
+    if (task < g->db.pieces)
+        ae__column_job(&g->db, task);
+}
+
+static void ae__linear_grads_run(const ae_exec *e, ae__linear_grads *g, const ae__then *then)
+{
+    int tasks = g->db.pieces;
+    g->dx.then = then;
+    tasks = g->dx.c && tasks < g->dx.pieces ? g->dx.pieces : tasks;
+    tasks = g->dw.c && tasks < g->dw.pieces ? g->dw.pieces : tasks;
+    ae__parallel(e, tasks, ae__linear_grads_job, g);
+}
+
+// ae_linear_backward, and `then` (or NULL) in place of dx.
+static void ae__linear_backward_then(const ae_exec *e, float *dx, float *dw, float *db,
+                                     const float *dy, const float *x, const float *w, int B,
+                                     int D, int O, const ae__then *then, int fresh)
+{
+    // y = x w^T + b:   dx = dy w   dw += dy^T x   db += column sums of dy
+    const int threads = ae__product_threads(e, B, D, O);
+    ae__linear_grads g;
+    g.dx = ae__gemm_of(e, threads, dx, D, dy, O, 1, w, D, 1, NULL, B, D, O, 0);
+    g.dw = ae__gemm_of(e, threads, dw, D, dy, 1, O, x, D, 1, NULL, O, D, B, !fresh);
+    g.db = ae__column_sums(e, threads, db, dy, B, O, fresh);
+    ae__linear_grads_run(e, &g, then);
 }
 
 AE_API void ae_linear_backward(const ae_exec *e, float *dx, float *dw, float *db,
                                const float *dy, const float *x, const float *w,
                                int B, int D, int O)
 {
-    // y = x w^T + b:   dx = dy w   dw += dy^T x   db += column sums of dy
-    if (dx)
-        ae__gemm(e, dx, D, dy, O, 1, w, D, 1, NULL, B, D, O, 0);
-    if (dw)
-        ae__gemm(e, dw, D, dy, 1, O, x, D, 1, NULL, O, D, B, 1);
-    ae__column_sums(e, db, dy, B, O);
+    ae__linear_backward_then(e, dx, dw, db, dy, x, w, B, D, O, NULL, 0);
 }
 #endif
+
+static void ae__tied_linear_then(const ae_exec *e, float *y, const float *x, const float *w,
+                                 const float *b, int B, int D, int O, const ae__then *then)
+{
+    ae__gemm_task g = ae__gemm_of(e, ae__product_threads(e, B, D, O), y, D, x, O, 1, w, D, 1, b,
+                                  B, D, O, 0);
+    g.then = then;
+    ae__parallel(e, g.pieces, ae__gemm_job, &g);
+}
 
 AE_API void ae_tied_linear_forward(const ae_exec *e, float *y, const float *x, const float *w,
                                    const float *b, int B, int D, int O)
 {
-    ae__gemm(e, y, D, x, O, 1, w, D, 1, b, B, D, O, 0);
+    ae__tied_linear_then(e, y, x, w, b, B, D, O, NULL);
 }
 
 #ifndef AE_NO_TRAIN
+static void ae__tied_linear_backward_then(const ae_exec *e, float *dx, float *dw, float *db,
+                                          const float *dy, const float *x, const float *w, int B,
+                                          int D, int O, const ae__then *then, int fresh)
+{
+    // y = x w + b:   dx = dy w^T   dw += x^T dy   db += column sums of dy
+    const int threads = ae__product_threads(e, B, D, O);
+    ae__linear_grads g;
+    g.dx = ae__gemm_of(e, threads, dx, O, dy, D, 1, w, 1, D, NULL, B, O, D, 0);
+    g.dw = ae__gemm_of(e, threads, dw, D, x, 1, O, dy, D, 1, NULL, O, D, B, !fresh);
+    g.db = ae__column_sums(e, threads, db, dy, B, D, fresh);
+    ae__linear_grads_run(e, &g, then);
+}
+
 AE_API void ae_tied_linear_backward(const ae_exec *e, float *dx, float *dw, float *db,
                                     const float *dy, const float *x, const float *w, int B, int D,
                                     int O)
 {
-    // y = x w + b:   dx = dy w^T   dw += x^T dy   db += column sums of dy
-    if (dx)
-        ae__gemm(e, dx, O, dy, D, 1, w, 1, D, NULL, B, O, D, 0);
-    if (dw)
-        ae__gemm(e, dw, D, x, 1, O, dy, D, 1, NULL, O, D, B, 1);
-    ae__column_sums(e, db, dy, B, D);
+    ae__tied_linear_backward_then(e, dx, dw, db, dy, x, w, B, D, O, NULL, 0);
 }
 #endif
 
@@ -5696,17 +5884,30 @@ AE_API void ae_max_unpool2d_forward(const ae_exec *e, float *y, const float *x,
 // y = x[index]:   dx[index] += dy
 static void ae__max_pool_grad_plane(const ae__plane *p, const void *arg)
 {
-    const int32_t *index = (const int32_t *)arg + p->k * p->in_size;
-    memset(p->out, 0, p->out_size * sizeof *p->out);
-    for (size_t i = 0; i < p->in_size; i++)
+    const ae__pooling *t = (const ae__pooling *)arg;
+    const int32_t *index = t->index + p->k * p->in_size;
+    if (!t->usual || p->out_h != 2 * p->in_h || p->out_w != 2 * p->in_w)
+        memset(p->out, 0, p->out_size * sizeof *p->out);
+    if (t->usual)
+        t->kernels->max_pool_grad(p->out, p->in, index, p->in_h, p->in_w, p->out_w);
+    for (size_t i = 0; i < p->in_size && !t->usual; i++)
         p->out[index[i]] += p->in[i];
+}
+
+// ae_max_pool2d_backward with windows g; NULL: any.
+static void ae__max_pool2d_grad(const ae_exec *e, float *dx, const float *dy, int32_t *index,
+                                const ae_pool *g, int B, int C, int H, int W, int OH, int OW)
+{
+    static const ae_pool any;
+    ae__pooling t = ae__pooling_of(e, g ? g : &any, index);
+    ae__planes(e, ae__max_pool_grad_plane, &t, dx, H, W, dy, OH, OW, B, C);
 }
 
 AE_API void ae_max_pool2d_backward(const ae_exec *e, float *dx, const float *dy,
                                    const int32_t *index, int B, int C, int H, int W, int OH,
                                    int OW)
 {
-    ae__planes(e, ae__max_pool_grad_plane, index, dx, H, W, dy, OH, OW, B, C);
+    ae__max_pool2d_grad(e, dx, dy, (int32_t *)index, NULL, B, C, H, W, OH, OW);
 }
 
 // y[index] = x:   dx = dy[index]
@@ -7414,6 +7615,7 @@ struct ae_tensor {
     int towards_loss;           // a minimised loss depends on it
     const ae_tensor *last_use, *last_loss_use;  // who reads it last: of all, towards a loss
     int uses, loss_uses;        // how many do
+    int alone;                  // a product towards the loss, and nobody else has its parameters
     const ae_tensor *run_first, *run_last;      // neighbours that run chunk by chunk: ae__run_chunk
     ae_tensor *in_place_of, *replaced_by;   // whose bytes it writes over; who writes over it
     ae__span span[AE__SPANS];
@@ -7464,10 +7666,12 @@ struct ae_model {
     ae_mode mode;
     int training;               // nonzero during ae_forward: noise is on
     int forward_n;              // samples of the last ae_forward, 0: none
+    int fresh;                  // nonzero: this backward pass is the first, see ae__zero_others
     int repeat;                 // how often each sample of a dataset is fed in a row (ae_iwae)
     float epoch_at;             // of the step that runs, with its fraction: for ae_warm_up
     size_t sample;              // where in its step or pass the batch begins: noise depends on it
     int from;                   // the first sample of what an operation works on: see ae__run_chunk
+    const ae_tensor *joined;    // an activation that the operation at work does as well, or NULL
     int chunk, task;            // of the run: samples of a chunk, and for which task this model is
     size_t passing, passing_at; // its floats of AE__PASSING a sample; where in ACT they begin
     float *sums;                // gradients of weights that parts of a run have summed
@@ -7699,17 +7903,32 @@ static float *ae__weight_grads(const ae_model *m, const ae_param *p)
 
 // ---- the operations: forward and backward side by side
 
+/* What becomes of a product besides: the activation that is joined to it (see ae__joins). slope:
+   in the backward pass, where it stood before. */
+static const ae__then *ae__then_of(const ae_model *m, int slope, ae__then *then)
+{
+    const ae_tensor *act = m->joined;
+    if (act == NULL)
+        return NULL;
+    then->act = act->kind;
+    then->a = act->a;
+    then->y = slope ? ae__value(m, act) : NULL;
+    return then;
+}
+
 static ae_status ae__linear_forward(ae_model *m, const ae_tensor *t, int n)
 {
+    const int D = (int)ae__size(t->in[0]), O = t->c;
+    float *y = ae__value(m, t), *x = ae__value(m, t->in[0]);
+    float *w = ae__weights(m, t->weight), *b = ae__weights(m, t->bias);
+    ae__then then;
     if (ae__is_small(m, t->weight)) {
         const ae__small s = ae__small_of(m, t->weight);
-        ae__linear_small(&m->exec, ae__value(m, t), ae__value(m, t->in[0]), &s,
-                         ae__weights(m, t->bias), n, (int)ae__size(t->in[0]), t->c);
+        ae__linear_small(&m->exec, y, x, &s, b, n, D, O, ae__then_of(m, 0, &then));
         return AE_SUCCESS;
     }
-    AE__OP(m, linear_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]),
-                               ae__weights(m, t->weight), ae__weights(m, t->bias), n,
-                               (int)ae__size(t->in[0]), t->c));
+    AE__GPU(m, ae__cu_linear_forward(&m->exec, y, x, w, b, n, D, O); return AE_SUCCESS);
+    ae__linear_then(&m->exec, y, x, w, b, n, D, O, ae__then_of(m, 0, &then));
     return AE_SUCCESS;
 }
 
@@ -7947,9 +8166,12 @@ static ae_status ae__vq_forward(ae_model *m, const ae_tensor *t, int n)
 
 static ae_status ae__tied_linear_forward(ae_model *m, const ae_tensor *t, int n)
 {
-    AE__OP(m, tied_linear_forward, (&m->exec, ae__value(m, t), ae__value(m, t->in[0]),
-                                    ae__weights(m, t->weight), ae__weights(m, t->bias), n,
-                                    (int)ae__size(t), (int)ae__size(t->in[0])));
+    const int D = (int)ae__size(t), O = (int)ae__size(t->in[0]);
+    float *y = ae__value(m, t), *x = ae__value(m, t->in[0]);
+    float *w = ae__weights(m, t->weight), *b = ae__weights(m, t->bias);
+    ae__then then;
+    AE__GPU(m, ae__cu_tied_linear_forward(&m->exec, y, x, w, b, n, D, O); return AE_SUCCESS);
+    ae__tied_linear_then(&m->exec, y, x, w, b, n, D, O, ae__then_of(m, 0, &then));
     return AE_SUCCESS;
 }
 
@@ -7961,9 +8183,13 @@ static ae_status ae__tied_linear_forward(ae_model *m, const ae_tensor *t, int n)
 static void ae__linear_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
                                 float *const *d)
 {
-    AE__OP(m, linear_backward, (&m->exec, d[0], ae__weight_grads(m, t->weight),
-                                ae__weight_grads(m, t->bias), dy, ae__value(m, t->in[0]),
-                                ae__weights(m, t->weight), n, (int)ae__size(t->in[0]), t->c));
+    const int D = (int)ae__size(t->in[0]), O = t->c;
+    float *dw = ae__weight_grads(m, t->weight), *db = ae__weight_grads(m, t->bias);
+    float *x = ae__value(m, t->in[0]), *w = ae__weights(m, t->weight);
+    ae__then then;
+    AE__GPU(m, ae__cu_linear_backward(&m->exec, d[0], dw, db, dy, x, w, n, D, O); return);
+    ae__linear_backward_then(&m->exec, d[0], dw, db, dy, x, w, n, D, O, ae__then_of(m, 1, &then),
+                             m->fresh && t->alone);
 }
 
 static void ae__activation_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
@@ -8018,8 +8244,13 @@ static void ae__conv_transpose2d_backward(ae_model *m, const ae_tensor *t, int n
 static void ae__max_pool2d_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
                                     float *const *d)
 {
-    AE__OP(m, max_pool2d_backward, (&m->exec, d[0], dy, ae__index(m, t), n, AE__CHW(t->in[0]),
-                                    t->h, t->w));
+    AE__GPU(m, ae__cu_max_pool2d_backward(&m->exec, d[0], dy, ae__index(m, t), n,
+                                          AE__CHW(t->in[0]), t->h, t->w); return);
+    if (m->joined)              // the slope at a maximum is that of the value that it became
+        ae_activation_backward(&m->exec, ae__gradient(m, t), dy, ae__value(m, t), ae__value(m, t),
+                               (ae_act)m->joined->kind, m->joined->a, (size_t)n * ae__size(t));
+    ae__max_pool2d_grad(&m->exec, d[0], dy, ae__index(m, t), &t->pool, n, AE__CHW(t->in[0]), t->h,
+                        t->w);
 }
 
 static void ae__max_unpool2d_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
@@ -8106,10 +8337,13 @@ static void ae__vq_backward(ae_model *m, const ae_tensor *t, int n, const float 
 static void ae__tied_linear_backward(ae_model *m, const ae_tensor *t, int n, const float *dy,
                                      float *const *d)
 {
-    AE__OP(m, tied_linear_backward, (&m->exec, d[0], ae__weight_grads(m, t->weight),
-                                     ae__weight_grads(m, t->bias), dy, ae__value(m, t->in[0]),
-                                     ae__weights(m, t->weight), n, (int)ae__size(t),
-                                     (int)ae__size(t->in[0])));
+    const int D = (int)ae__size(t), O = (int)ae__size(t->in[0]);
+    float *dw = ae__weight_grads(m, t->weight), *db = ae__weight_grads(m, t->bias);
+    float *x = ae__value(m, t->in[0]), *w = ae__weights(m, t->weight);
+    ae__then then;
+    AE__GPU(m, ae__cu_tied_linear_backward(&m->exec, d[0], dw, db, dy, x, w, n, D, O); return);
+    ae__tied_linear_backward_then(&m->exec, d[0], dw, db, dy, x, w, n, D, O,
+                                  ae__then_of(m, 1, &then), m->fresh && t->alone);
 }
 
 // Which value a BCE refused, in a sentence.
@@ -9978,6 +10212,11 @@ AE_API ae_tensor *ae_init_layer(ae_tensor *x, ae_init weight, ae_init bias)
     return x;
 }
 
+static int ae__is_product(const ae_tensor *t)
+{
+    return t->op == &ae__op_linear || t->op == &ae__op_tied_linear;
+}
+
 static int ae__is_conv(const ae_tensor *t)
 {
     return t->op == &ae__op_conv2d || t->op == &ae__op_conv_transpose2d;
@@ -9986,7 +10225,7 @@ static int ae__is_conv(const ae_tensor *t)
 AE_API void ae_init_all(ae_model *m, ae_init weight, ae_init bias)
 {
     for (ae_tensor *t = m ? m->first : NULL; t; t = t->next)
-        if (t->op == &ae__op_linear || t->op == &ae__op_tied_linear || ae__is_conv(t))
+        if (ae__is_product(t) || ae__is_conv(t))
             ae_init_layer(t, weight, bias);
 }
 
@@ -10014,9 +10253,16 @@ AE_API size_t ae_size(const ae_tensor *t)
 #define AE__RUN_PARTS 16
 #define AE__RUN_FLOATS 65536
 
+// Whether t is an activation in place of the product right before it, which can be joined to that.
+static int ae__ends_product(const ae_tensor *t)
+{
+    return t->in_place_of && t->in_place_of == t->prev && ae__is_product(t->prev)
+           && t->op->forward == ae__activation_forward;
+}
+
 static int ae__by_sample(const ae_tensor *t)
 {
-    return t->loss < 0 && t->op != &ae__op_linear && t->op != &ae__op_tied_linear
+    return t->loss < 0 && !ae__is_product(t) && !ae__ends_product(t)
            && t->op != &ae__op_batch_norm && t->op != &ae__op_vq;
 }
 
@@ -10089,6 +10335,16 @@ static int ae__in_place(const ae_tensor *t)
     return x->op->forward != ae__activation_forward && x->op != &ae__op_softmax;
 }
 
+// Whether t is the only one to read its parameters.
+static int ae__has_alone(const ae_model *m, const ae_tensor *t)
+{
+    for (const ae_tensor *u = m->first; u; u = u->next)
+        if (u != t && ((u->weight && (u->weight == t->weight || u->weight == t->bias))
+                       || (u->bias && (u->bias == t->weight || u->bias == t->bias))))
+            return 0;
+    return 1;
+}
+
 /* Who reads what, which tensors get a gradient, and which take their input's place. */
 static void ae__analyse(ae_model *m)
 {
@@ -10122,6 +10378,8 @@ static void ae__analyse(ae_model *m)
             if (in->last_loss_use->id < t->id)
                 in->last_loss_use = t;
         }
+    for (ae_tensor *t = m->first; t; t = t->next)
+        t->alone = t->towards_loss && ae__is_product(t) && ae__has_alone(m, t);
 }
 
 // First fit: the lowest place that no span in use at the same time touches.
@@ -10786,6 +11044,15 @@ static ae_status ae__run_forward(ae_model *m, const ae_tensor *t, int n)
     return AE_SUCCESS;
 }
 
+// The activation after product t that t's forward pass does as well, or NULL. (A GPU joins more,
+// in its own way.)
+static const ae_tensor *ae__joined_forward(const ae_model *m, const ae_tensor *t)
+{
+    const ae_tensor *act = t->next;
+    return act && ae__ends_product(act) && m->needed[t->id] && m->needed[act->id]
+           && !m->exec.device ? act : NULL;
+}
+
 /* Computes what is marked, in order; the codes take the place of z when its turn comes. Around z,
    and where the result is something that the plan may write over for the next chunk, layers take
    all samples at once. */
@@ -10798,7 +11065,8 @@ static ae_status ae__compute(ae_model *m, int n, const ae_tensor *z, const float
         const ae_tensor *kept = m->mode == AE_INFER && result && result->uses ? result : NULL;
         int whole = (z && z->run_first == t->run_first)
                     || (kept && kept->run_first == t->run_first);
-        end = whole ? t->next : t->run_last->next;
+        const ae_tensor *act = t == z ? NULL : ae__joined_forward(m, t);
+        end = act ? act->next : whole ? t->next : t->run_last->next;
         if (t == z) {
             if (codes && codes != ae__value(m, t))
                 ae__copy_in(m, ae__value(m, t), codes, (size_t)n * ae__size(t) * sizeof(float));
@@ -10807,7 +11075,9 @@ static ae_status ae__compute(ae_model *m, int n, const ae_tensor *z, const float
         }
         for (const ae_tensor *u = t; u != end; u = u->next)
             ae__mark_computed(m, u);
+        m->joined = act;
         status = whole ? ae__compute_tensor(m, t, n) : ae__run_forward(m, t, n);
+        m->joined = NULL;
     }
     return status;
 }
@@ -11220,6 +11490,25 @@ static void ae__back_through(ae_model *m, const ae_tensor *t, int n, const float
         ae__back(m, t, n, t->loss >= 0 ? dloss : ae__gradient(m, t));
 }
 
+// Whether no element is in two windows of the pooling t.
+static int ae__windows_apart(const ae_tensor *t)
+{
+    const ae_pool *g = &t->pool;
+    return t->op == &ae__op_max_pool2d && g->stride_h > (g->kernel_h - 1) * g->dilation_h
+           && g->stride_w > (g->kernel_w - 1) * g->dilation_w;
+}
+
+/* The activation before t whose backward pass, in place, t's does as well, or NULL: where a product
+   alone reads it, or a max pooling, which has fewer elements and lets no others through. */
+static const ae_tensor *ae__joined_backward(const ae_model *m, const ae_tensor *t)
+{
+    const ae_tensor *act = t->in[0];
+    if (act == NULL || act->in_place_of == NULL || act->op->forward != ae__activation_forward
+        || act->loss_uses != 1 || !act->has_grad || !t->towards_loss || m->exec.device)
+        return NULL;
+    return ae__is_product(t) || ae__windows_apart(t) ? act : NULL;
+}
+
 /* Each part adds the gradients of its weights to a sum of its own, the first one to GRAD itself. */
 static void ae__run_backward_job(void *arg, int task)
 {
@@ -11236,12 +11525,16 @@ static void ae__run_backward_job(void *arg, int task)
         }
         for (int i = ae__run_begin(r, part); i < ae__run_begin(r, part + 1); i++) {
             const int count = ae__run_to(r, m, i);
-            for (const ae_tensor *t = r->last; t != r->first->prev; t = t->prev)
-                ae__back_through(m, t, count, &r->dloss);
+            for (const ae_tensor *t = r->last; t != r->first->prev; t = t->prev) {
+                m->joined = ae__joined_backward(m, t);
+                if (ae__joined_backward(m, t->last_loss_use) != t)
+                    ae__back_through(m, t, count, &r->dloss);
+            }
         }
     }
     m->segment[AE_SEG_GRAD] = grad;
     m->grad_at = 0;
+    m->joined = NULL;
     m->from = 0;
 }
 
@@ -11274,12 +11567,31 @@ static void ae__zero_job(void *arg, int task)
     memset(f->out + i, 0, ae__min(f->piece, f->n - i) * sizeof *f->out);
 }
 
+static void ae__zero(ae_model *m, float *x, size_t n)
+{
+    ae__flat f = ae__flat_of(&m->exec, n);
+    f.out = x;
+    ae__parallel(&m->exec, ae__pieces(n), ae__zero_job, &f);
+}
+
 static void ae__zero_grad(ae_model *m)
 {
     AE__GPU(m, ae__cu_zero_grad(m); return);
-    ae__flat grads = ae__flat_of(&m->exec, m->bytes[AE_SEG_GRAD] / sizeof(float));
-    grads.out = ae__segment(m, AE_SEG_GRAD);
-    ae__parallel(&m->exec, ae__pieces(grads.n), ae__zero_job, &grads);
+    ae__zero(m, ae__segment(m, AE_SEG_GRAD), m->bytes[AE_SEG_GRAD] / sizeof(float));
+}
+
+/* The same before a backward pass with m->fresh: parameters that one product alone has need no
+   zeros, for their gradient is overwritten (=). */
+static void ae__zero_others(ae_model *m)
+{
+    AE__GPU(m, ae__cu_zero_grad(m); return);
+    for (const ae_param *p = m->first_param; p; p = p->next) {
+        int alone = 0;
+        for (const ae_tensor *t = m->first; t && !alone; t = t->next)
+            alone = t->alone && (t->weight == p || t->bias == p);
+        if (!alone && !p->untrained)
+            ae__zero(m, ae__weight_grads(m, p), p->count);
+    }
 }
 
 AE_API ae_status ae_backward(ae_model *m, float scale)
@@ -11390,31 +11702,31 @@ AE_API uint64_t ae_steps(const ae_model *m)
 /* ---------------------------------------------------------------------------
    >>data   samples: raw bytes or floats, labels, order                       */
 
-// What each of the 256 bytes stands for. Pixels are divided by 255, not multiplied by 1/255, so
-// that they have the bits of PyTorch's ToTensor; a table costs one division per byte value.
-static void ae__byte_values(float table[256], const ae_dataset *d)
+/* What bytes stand for. Pixels have the bits of PyTorch's ToTensor, which divides by 255: that is
+   more exact than the float next to 1/255. 1/255 = 257/2^16 + 1/(255 2^16), and a byte times the
+   first of these is exact. */
+static ae__values ae__values_of(const ae_dataset *d)
 {
     const float pixel = 1.0f / 255.0f;      // a variable: rounded to float everywhere
-    float scale = d->scale == 0.0f ? 1.0f : d->scale;
-    float deviation = d->deviation == 0.0f ? 1.0f : d->deviation;
-    for (int i = 0; i < 256; i++) {
-        float v = scale == pixel ? (float)i / 255.0f : (float)i * scale;
-        table[i] = (v - d->mean) / deviation;
-    }
+    const float scale = ae__or(d->scale, 1.0f);
+    ae__values v;
+    v.high = scale == pixel ? 257.0f / 65536.0f : scale;
+    v.low = scale == pixel ? 1.0f / (255.0f * 65536.0f) : 0.0f;
+    v.mean = d->mean;
+    v.deviation = ae__or(d->deviation, 1.0f);
+    return v;
 }
 
-// x (count) = the values of the raw elements from `at` on; table: ae__byte_values of d.
-static void ae__data_values(float *x, const ae_dataset *d, const float table[256], size_t at,
+// x (count) = the values of the raw elements from `at` on.
+static void ae__data_values(const ae_exec *e, float *x, const ae_dataset *d, size_t at,
                             size_t count)
 {
-    float scale = d->scale == 0.0f ? 1.0f : d->scale;
-    float deviation = d->deviation == 0.0f ? 1.0f : d->deviation;
+    const ae__values v = ae__values_of(d);
+    const float scale = ae__or(d->scale, 1.0f);
     if (d->bytes)
-        for (size_t i = 0; i < count; i++)
-            x[i] = table[d->bytes[at + i]];
-    else
-        for (size_t i = 0; i < count; i++)
-            x[i] = (d->floats[at + i] * scale - d->mean) / deviation;
+        ae__kernels_of(e)->bytes(x, d->bytes + at, &v, count);
+    for (size_t i = 0; i < count && !d->bytes; i++)
+        x[i] = (d->floats[at + i] * scale - v.mean) / v.deviation;
 }
 
 // Values of one sample: c h w.
@@ -11435,12 +11747,10 @@ AE_API ae_status ae_dataset_get(const ae_dataset *d, float *x, int32_t *labels, 
         (labels && !d->labels))
         return AE_E_ARG;
     size_t features = ae__data_features(d);
-    float table[256];
-    ae__byte_values(table, d);
     for (size_t i = 0; i < count; i++) {
         size_t row = ae__data_row(d, first + i);
         if (x)
-            ae__data_values(x + i * features, d, table, row * features, features);
+            ae__data_values(NULL, x + i * features, d, row * features, features);
         if (labels)
             labels[i] = d->labels[row];
     }
@@ -11451,14 +11761,13 @@ AE_API ae_status ae_dataset_get(const ae_dataset *d, float *x, int32_t *labels, 
 static double ae__data_sum(const ae_dataset *d, double center, int power)
 {
     size_t features = ae__data_features(d);
-    float table[256], x[256];
+    float x[256];
     double sum = 0.0;
-    ae__byte_values(table, d);
     for (size_t i = 0; i < d->n; i++) {
         size_t at = ae__data_row(d, i) * features;
         for (size_t j = 0; j < features; j += 256) {
             size_t count = ae__min(features - j, 256);
-            ae__data_values(x, d, table, at + j, count);
+            ae__data_values(NULL, x, d, at + j, count);
             for (size_t k = 0; k < count; k++) {
                 double v = (double)x[k] - center;
                 sum += power == 1 ? v : v * v;
@@ -12263,7 +12572,6 @@ typedef struct ae__feeding {
     int32_t *labels;
     size_t *rows;
     int tasks;
-    float table[256];
 } ae__feeding;
 
 #define AE__STREAM_ORDER 0x53485546u    /* a stream of its own */
@@ -12287,7 +12595,7 @@ static void ae__feed_job(void *arg, int task)
     size_t tasks = (size_t)f->tasks, end = f->n * ((size_t)task + 1) / tasks;
     for (size_t i = f->n * (size_t)task / tasks; i < end; i++) {
         size_t row = ae__fed_row(f, i);
-        ae__data_values(f->x + i * features, d, f->table, row * features, features);
+        ae__data_values(&f->m->exec, f->x + i * features, d, row * features, features);
         f->rows[i] = row;
         if (f->labels && d->labels)
             f->labels[i] = d->labels[row];
@@ -12309,7 +12617,6 @@ static ae__feeding ae__feeding_of(ae_model *m, const ae_dataset *d, size_t first
     f.repeat = repeat;
     f.order = order;
     f.tasks = n * ae__data_features(d) < AE__FEED_LEAST ? 1 : ae__least(m->exec.threads, (int)n);
-    ae__byte_values(f.table, d);
     return f;
 }
 
@@ -12538,7 +12845,7 @@ static void ae__set_means(ae_model *m, const double *sums, uint64_t samples)
 static ae_status ae__gather_gradient(ae_model *m, const ae_dataset *d, size_t samples, int batch)
 {
     const ae__state *s = ae__state_of(m);
-    ae__zero_grad(m);
+    ae__zero_others(m);
     memset(ae__eval_sums(m), 0, (size_t)m->losses * sizeof(double));
     for (size_t done = 0; done < samples;) {
         int n = (int)ae__min((size_t)batch, samples - done);
@@ -12548,7 +12855,9 @@ static ae_status ae__gather_gradient(ae_model *m, const ae_dataset *d, size_t sa
         ae_status status = ae__forward(m, n);
         if (status)
             return status;
+        m->fresh = done == 0;
         ae__backward(m, 1.0f, (double)n / (double)samples);
+        m->fresh = 0;
         ae__sum_losses(m, n, done == 0, done + (size_t)n == samples);
         done += (size_t)n;
     }
@@ -16036,11 +16345,10 @@ typedef struct ae__pca {        // what ae_pca_fit borrows
 // underflows. Returns the number of a sample that is not finite, or n.
 static size_t ae__pca_mean(ae__pca *t, const ae_dataset *d, size_t D)
 {
-    float table[256], most = 0.0f;
+    float most = 0.0f;
     int exponent;
-    ae__byte_values(table, d);
     for (size_t i = 0; i < d->n; i++) {
-        ae__data_values(t->x, d, table, ae__data_row(d, i) * D, D);
+        ae__data_values(NULL, t->x, d, ae__data_row(d, i) * D, D);
         for (size_t j = 0; j < D; j++) {
             if (!ae__finite(t->x[j]))
                 return i;
@@ -16058,13 +16366,11 @@ static size_t ae__pca_mean(ae__pca *t, const ae_dataset *d, size_t D)
 // The lower triangle of the covariance times n-1, over its trace.
 static void ae__pca_covariance(ae__pca *t, const ae_exec *e, const ae_dataset *d, size_t D)
 {
-    float table[256];
-    ae__byte_values(table, d);
     for (size_t i = 0; i < d->n; i += AE__PCA_ROWS) {
         const size_t rows = ae__min(AE__PCA_ROWS, d->n - i);
         for (size_t r = 0; r < rows; r++) {
             float *x = t->x + r * D;
-            ae__data_values(x, d, table, ae__data_row(d, i + r) * D, D);
+            ae__data_values(e, x, d, ae__data_row(d, i + r) * D, D);
             for (size_t j = 0; j < D; j++)
                 x[j] = (float)(((double)x[j] - t->mean[j]) * t->scale);
         }

@@ -954,6 +954,140 @@ TEST(model_gradients_twice)
     check_gradient(&g, 3);
 }
 
+/* An activation that is joined to the product before it, and its slope to the product after it,
+   have the bits of the layers one by one: for each that is computed in place, products that are cut
+   by columns, by rows or not at all, with weights of their own and tied ones. */
+TEST(model_products_with_activations)
+{
+    static const ae_act acts[] = { AE_ACT_IDENTITY, AE_ACT_RELU, AE_ACT_LEAKY_RELU, AE_ACT_ELU,
+                                   AE_ACT_SIGMOID, AE_ACT_TANH, AE_ACT_SILU };
+    static const int sizes[][3] = { { 64, 300, 130 }, { 100, 210, 17 }, { 3, 5, 2 } };
+    for (int k = 0; k < 7 * 3 * 2; k++) {
+        const int *size = sizes[k / 7 % 3], tied = k / 21;
+        const int B = size[0], D = size[1], O = size[2], n = B - 1;
+        const float a = acts[k % 7] == AE_ACT_LEAKY_RELU ? 0.1f : 0.7f;
+        for (int i = 1; i < TEST_EXECS; i += 3) {
+            test_context("%s, %d samples, %d and %d, activation %d, tied %d", test_exec_text(i), B,
+                         D, O, (int)acts[k % 7], tied);
+            const ae_exec *e = test_exec_at(i);
+            ae_model *m = ae_model_new(net_arena(4 << 20), 3);
+            ae_tensor *x = ae_input(m, D, 1, 1), *h = ae_linear(x, O);
+            ae_tensor *z = ae_activation(h, acts[k % 7], a);
+            ae_tensor *y = tied ? ae_tied(z, h) : ae_linear(z, D);
+            ae_tensor *r = ae_activation(y, acts[k % 7], a);
+            ae_minimize(ae_mse(r, x, AE_SUM));
+            CHECK_INT(ae_set_exec(m, e), AE_SUCCESS);
+            REQUIRE(ae_build(m, B, AE_TRAIN) == AE_SUCCESS);
+            float *data = DATA(n * D, 4);
+            CHECK_INT(ae_set(m, x, data, n), AE_SUCCESS);
+            CHECK_INT(ae_forward(m, n), AE_SUCCESS);
+            CHECK_INT(ae_backward(m, 1.0f), AE_SUCCESS);
+
+            const float *w = ae_param_data(m, ae_weight(h)), *b = ae_param_data(m, ae_bias(h));
+            const float *v = ae_param_data(m, ae_weight(y)), *c = ae_param_data(m, ae_bias(y));
+            float *h0 = OUT(n * O), *z0 = OUT(n * O), *y0 = OUT(n * D), *r0 = OUT(n * D);
+            float *dz = OUT(n * O), *dr = OUT(n * D), *dw = DATA_IN(D * O, 0, 0, 0);
+            float *dv = DATA_IN(D * O, 0, 0, 0), *db = DATA_IN(O, 0, 0, 0);
+            float *dc = DATA_IN(D, 0, 0, 0);
+            ae_linear_forward(e, h0, data, w, b, n, D, O);
+            ae_activation_forward(e, z0, h0, acts[k % 7], a, (size_t)(n * O));
+            if (tied) ae_tied_linear_forward(e, y0, z0, w, c, n, D, O);
+            else ae_linear_forward(e, y0, z0, v, c, n, O, D);
+            ae_activation_forward(e, r0, y0, acts[k % 7], a, (size_t)(n * D));
+            CHECK_SAME(ae_get(m, z), z0, n * O);
+            CHECK_SAME(ae_get(m, r), r0, n * D);
+            ae_loss_backward(e, dr, NULL, 1, r0, data, AE_LOSS_MSE, 0, AE_SUM, n, D);
+            ae_activation_backward(e, dr, dr, y0, r0, acts[k % 7], a, (size_t)(n * D));
+            if (tied) ae_tied_linear_backward(e, dz, dw, dc, dr, z0, w, n, D, O);
+            else ae_linear_backward(e, dz, dv, dc, dr, z0, v, n, O, D);
+            ae_activation_backward(e, dz, dz, h0, z0, acts[k % 7], a, (size_t)(n * O));
+            ae_linear_backward(e, NULL, dw, db, dz, data, w, n, D, O);
+            CHECK_SAME(ae_param_grad(m, ae_weight(h)), dw, D * O);
+            CHECK_SAME(ae_param_grad(m, ae_bias(h)), db, O);
+            if (!tied) CHECK_SAME(ae_param_grad(m, ae_weight(y)), dv, D * O);
+            CHECK_SAME(ae_param_grad(m, ae_bias(y)), dc, D);
+        }
+    }
+}
+
+/* The same for an activation before a max pooling, whose gradient alone tells both: windows of all
+   kinds, odd pictures. The bias of a layer with one sample has that gradient element by element. */
+static void check_pooled(ae_act act, const ae_pool *g, int H, int W)
+{
+    enum { C = 2 };
+    const size_t n = (size_t)(C * H * W);
+    ae_model *m = ae_model_new(net_arena(ROOM), 3);
+    ae_tensor *x = ae_input(m, 1, 1, 1), *h = ae_linear(x, C * H * W);
+    ae_tensor *a = ae_activation(ae_reshape(h, C, H, W), act, 0.1f);
+    ae_tensor *p = ae_max_pool2d_with(a, g);
+    int channels, OH, OW;
+    ae_shape(p, &channels, &OH, &OW);
+    const size_t outs = (size_t)(C * OH * OW);
+    ae_tensor *target = ae_input(m, C, OH, OW);
+    ae_minimize(ae_mse(p, target, AE_SUM));
+    CHECK_INT(ae_set_exec(m, test_exec()), AE_SUCCESS);
+    REQUIRE(ae_build(m, 1, AE_TRAIN) == AE_SUCCESS);
+    float one = 1.0f, *want = DATA(outs, 4);
+    CHECK_INT(ae_set(m, x, &one, 1), AE_SUCCESS);
+    CHECK_INT(ae_set(m, target, want, 1), AE_SUCCESS);
+    memcpy(ae_param_data(m, ae_bias(h)), DATA(n, 9), n * sizeof(float));
+    CHECK_INT(ae_forward(m, 1), AE_SUCCESS);
+    CHECK_INT(ae_backward(m, 1.0f), AE_SUCCESS);
+
+    float *h0 = OUT(n), *a0 = OUT(n), *y = OUT(outs), *dy = OUT(outs), *dx = OUT(n);
+    int32_t *index = INTS(outs);
+    ae_linear_forward(test_exec(), h0, &one, ae_param_data(m, ae_weight(h)),
+                      ae_param_data(m, ae_bias(h)), 1, 1, (int)n);
+    ae_activation_forward(test_exec(), a0, h0, act, 0.1f, n);
+    ae_max_pool2d_forward(test_exec(), y, index, a0, g, 1, C, H, W);
+    CHECK_SAME(ae_get(m, p), y, outs);
+    ae_loss_backward(test_exec(), dy, NULL, 1, y, want, AE_LOSS_MSE, 0, AE_SUM, 1, (int)outs);
+    ae_max_pool2d_backward(test_exec(), dx, dy, index, 1, C, H, W, OH, OW);
+    ae_activation_backward(test_exec(), dx, dx, h0, a0, act, 0.1f, n);
+    const float *got = ae_param_grad(m, ae_bias(h));
+    CHECK_ARRAY(got, dx, n, 0, 0);
+}
+
+TEST(model_pools_with_activations)
+{
+    static const ae_act acts[] = { AE_ACT_IDENTITY, AE_ACT_RELU, AE_ACT_LEAKY_RELU, AE_ACT_SIGMOID,
+                                   AE_ACT_TANH, AE_ACT_SILU };
+    static const int windows[][5] = {       // kernel, stride, padding, dilation of both sides
+        { 2, 2, 2, 0, 1 }, { 3, 3, 3, 1, 1 }, { 2, 3, 2, 0, 1 }, { 2, 2, 3, 0, 2 },
+        { 3, 3, 2, 1, 1 }, { 2, 2, 1, 0, 1 }, { 2, 2, 2, 0, 2 }, { 2, 2, 2, 1, 1 },
+        { 3, 2, 2, 0, 1 }
+    };
+    for (int k = 0; k < 9 * 6; k++) {
+        ae_pool g;
+        memset(&g, 0, sizeof g);
+        g.kernel_h = windows[k / 6][0];
+        g.kernel_w = windows[k / 6][1];
+        g.stride_h = g.stride_w = windows[k / 6][2];
+        g.pad_h = g.pad_w = windows[k / 6][3];
+        g.dilation_h = g.dilation_w = windows[k / 6][4];
+        for (int W = 3; W < 70; W += W < 18 ? 1 : W < 36 ? 3 : 15) {
+            test_context("activation %d, windows %d, width %d", (int)acts[k % 6], k / 6, W);
+            check_pooled(acts[k % 6], &g, 3 + W % 3, W);
+        }
+    }
+}
+
+/* Two of them whose order is not that of their readers. */
+TEST(model_gradients_of_crossed_pools)
+{
+    ae_model *m = ae_model_new(net_arena(ROOM), 7);
+    ae_tensor *x = ae_input(m, 1, 4, 6), *a[2], *p[2];
+    for (int i = 0; i < 2; i++)
+        a[i] = ae_sigmoid(ae_conv2d(x, 2, 3, 1, 1));
+    for (int i = 0; i < 2; i++)
+        p[i] = ae_max_pool2d(a[i], 2);
+    ae_minimize(ae_mse(p[0], p[1], AE_SUM));
+    CHECK_INT(ae_set_exec(m, test_exec()), AE_SUCCESS);
+    REQUIRE(ae_build(m, 3, AE_TRAIN) == AE_SUCCESS);
+    CHECK_INT(ae_set(m, x, DATA(3 * 24, 5), 3), AE_SUCCESS);
+    CHECK_INT(ae_check_gradients(m, 3, NULL, NULL), AE_SUCCESS);
+}
+
 /* One sample through each reduction and several weights, one of them negative. */
 TEST(model_gradients_reductions)
 {
@@ -2022,7 +2156,8 @@ TEST_LIST(model) {
     CASE(model_large_pictures_nonfinite_gradient),
     CASE(model_runs_only_what_is_needed), CASE(model_predict),
     CASE(model_predict_dataset), CASE(model_gradients_random),
-    CASE(model_gradients_of_two_activations),
+    CASE(model_gradients_of_two_activations), CASE(model_products_with_activations),
+    CASE(model_pools_with_activations), CASE(model_gradients_of_crossed_pools),
     CASE(model_gradients_twice), CASE(model_gradients_reductions),
     CASE(model_monitor_changes_nothing), CASE(model_backward_accumulates),
     CASE(model_smaller_batch), CASE(model_same_bits_for_any_threads),

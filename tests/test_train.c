@@ -258,6 +258,85 @@ TEST(train_feeds_what_get_gives)
     }
 }
 
+/* Each byte in each place of a vector, and no byte beyond the last. */
+TEST(train_feeds_every_byte)
+{
+    for (int F = 1; F <= 70; F++) {
+        const int rows = (255 + F) / F;
+        ae_model *m = ae_model_new(net_arena(ROOM), 1);
+        ae_tensor *x = ae_input(m, F, 1, 1);
+        ae_linear(x, 1);
+        CHECK_INT(ae_set_exec(m, test_exec()), AE_SUCCESS);
+        REQUIRE(ae_build(m, rows, AE_INFER) == AE_SUCCESS);
+        unsigned char *bytes = BYTES(rows * F);
+        for (int i = 0; i < rows * F; i++) bytes[i] = (unsigned char)i;
+        ae_dataset d;
+        memset(&d, 0, sizeof d);
+        d.bytes = bytes;
+        d.n = (size_t)rows;
+        d.c = F;
+        d.h = d.w = 1;
+        for (int kind = 0; kind < 3; kind++) {
+            test_context("%d bytes a sample, kind %d", F, kind);
+            d.scale = kind == 0 ? 1.0f / 255.0f : kind == 1 ? 0.37f : 0.0f;
+            d.mean = kind == 1 ? 0.13f : 0.0f;
+            d.deviation = kind == 1 ? 0.3f : 0.0f;
+            CHECK_INT(ae_feed(m, &d, 0, rows, 0), AE_SUCCESS);
+            const float *got = ae_get(m, x);
+            for (int i = 0; i < rows * F; i++) {
+                const float v = (float)bytes[i];
+                const volatile float scaled = kind == 0 ? v / 255.0f : kind == 1 ? v * 0.37f : v;
+                const volatile float centred = kind == 1 ? scaled - 0.13f : scaled;
+                const float want = kind == 1 ? centred / 0.3f : centred;
+                CHECK_BITS(got + i, &want, 1);
+            }
+        }
+    }
+}
+
+/* The gradient of a step has nothing of what was there before: neither where a product overwrites
+   it, nor where weights are shared, nor where no loss reaches them. After a step that failed,
+   gradients accumulate as ever. */
+TEST(train_step_begins_anew)
+{
+    enum { B = 4, F = 6 };
+    ae_model *m = ae_model_new(net_arena(ROOM), 3);
+    ae_tensor *x = ae_input(m, F, 1, 1), *a = ae_linear(x, 5);
+    ae_tensor *h = ae_batch_norm(ae_tanh(ae_linear(ae_relu(a), 5)), NULL);
+    ae_tensor *y = ae_tied(h, a);
+    ae_minimize(ae_mse(y, x, AE_MEAN));
+    ae_monitor(ae_mse(ae_linear(ae_relu(ae_linear(x, 3)), F), x, AE_MEAN));
+    REQUIRE(ae_build(m, B, AE_TRAIN) == AE_SUCCESS);
+    float *data = DATA(B * F, 4);
+    ae_dataset d = floats_of(data, B, F);
+    ae_optim sgd = net_optim(AE_SGD, 0);
+    size_t bytes;
+    float *grad = (float *)ae_segment_data(m, AE_SEG_GRAD, &bytes);
+    const size_t n = bytes / sizeof(float);
+    sgd.lr = 1e-30f;                    // the weights stay what they are
+    d.keep_order = 1;
+    ae_zero_grad(m);
+    CHECK_INT(ae_feed(m, &d, 0, B, 0), AE_SUCCESS);
+    CHECK_INT(ae_forward(m, B), AE_SUCCESS);
+    CHECK_INT(ae_backward(m, 1.0f), AE_SUCCESS);
+    float *want = COPY(grad, n), *twice = OUT(n), kept = data[3];
+    for (size_t i = 0; i < n; i++) twice[i] = 2 * want[i];
+    for (int i = 0; ae_param_at(m, i); i++) {
+        float *g = ae_param_grad(m, ae_param_at(m, i));
+        for (size_t j = 0; g && j < ae_param_size(ae_param_at(m, i)); j++) g[j] = 77;
+    }
+    CHECK_INT(ae_train_step(m, &d, &sgd), AE_SUCCESS);
+    CHECK_SAME(grad, want, n);
+    data[3] = test_nan();
+    CHECK_INT(ae_train_step(m, &d, &sgd), AE_E_NUMERIC);
+    data[3] = kept;
+    ae_zero_grad(m);
+    CHECK_INT(ae_feed(m, &d, 0, B, 0), AE_SUCCESS);
+    CHECK_INT(ae_forward(m, B), AE_SUCCESS);
+    for (int i = 0; i < 2; i++) CHECK_INT(ae_backward(m, 1.0f), AE_SUCCESS);
+    CHECK_ARRAY(grad, twice, n, 1e-7, 1e-6);
+}
+
 /* --- mean losses ---------------------------------------------------------- */
 
 /* The mean over an epoch of 11 samples in batches of 4, 4 and 3 is that of all 11 at once, for
@@ -1188,7 +1267,8 @@ TEST(train_allocates_nothing)
 
 TEST_LIST(train) {
     CASE(train_linear_autoencoder), CASE(train_every_optimiser_learns), CASE(train_order),
-    CASE(train_feed), CASE(train_feeds_what_get_gives), CASE(train_mean_loss),
+    CASE(train_feed), CASE(train_feeds_what_get_gives), CASE(train_feeds_every_byte),
+    CASE(train_step_begins_anew), CASE(train_mean_loss),
     CASE(train_evaluate_leaves_no_trace), CASE(train_epoch_is_its_steps),
     CASE(train_same_bits_for_any_threads), CASE(train_large_batches_for_any_threads),
     CASE(train_seeds), CASE(train_resume),
