@@ -5898,7 +5898,8 @@ static void ae__max_pool_grad_plane(const ae__plane *p, const void *arg)
 static void ae__max_pool2d_grad(const ae_exec *e, float *dx, const float *dy, int32_t *index,
                                 const ae_pool *g, int B, int C, int H, int W, int OH, int OW)
 {
-    static const ae_pool any;
+    ae_pool any;
+    memset(&any, 0, sizeof any);
     ae__pooling t = ae__pooling_of(e, g ? g : &any, index);
     ae__planes(e, ae__max_pool_grad_plane, &t, dx, H, W, dy, OH, OW, B, C);
 }
