@@ -4491,7 +4491,8 @@ AE_API void ae_random_normal(float *x, size_t n, size_t first, ae_random r)
 
 static size_t ae__piece(size_t n)
 {
-    return n <= 8192 ? 8192 : ae__round_up((n + AE__PIECES - 1) / AE__PIECES, AE_ALIGN);
+    const size_t piece = ae__round_up((n + AE__PIECES - 1) / AE__PIECES, AE_ALIGN);
+    return n <= 8192 ? 8192 : piece < 1024 ? 1024 : piece;
 }
 
 static int ae__pieces(size_t n)
@@ -11045,13 +11046,19 @@ static ae_status ae__run_forward(ae_model *m, const ae_tensor *t, int n)
     return AE_SUCCESS;
 }
 
-// The activation after product t that t's forward pass does as well, or NULL. (A GPU joins more,
-// in its own way.)
+/* A GPU joins more, in its own way, and a CBLAS has threads that activations do not get. */
+#ifdef AE_USE_CBLAS
+#define AE__JOINS(m) ((m)->exec.device == NULL && (m)->exec.threads == 1)
+#else
+#define AE__JOINS(m) ((m)->exec.device == NULL)
+#endif
+
+// The activation after product t that t's forward pass does as well, or NULL.
 static const ae_tensor *ae__joined_forward(const ae_model *m, const ae_tensor *t)
 {
     const ae_tensor *act = t->next;
     return act && ae__ends_product(act) && m->needed[t->id] && m->needed[act->id]
-           && !m->exec.device ? act : NULL;
+           && AE__JOINS(m) ? act : NULL;
 }
 
 /* Computes what is marked, in order; the codes take the place of z when its turn comes. Around z,
@@ -11491,11 +11498,15 @@ static void ae__back_through(ae_model *m, const ae_tensor *t, int n, const float
         ae__back(m, t, n, t->loss >= 0 ? dloss : ae__gradient(m, t));
 }
 
-// Whether no element is in two windows of the pooling t.
+// Whether t is a pooling of which no element is in two windows, and whose own values stay.
 static int ae__windows_apart(const ae_tensor *t)
 {
     const ae_pool *g = &t->pool;
-    return t->op == &ae__op_max_pool2d && g->stride_h > (g->kernel_h - 1) * g->dilation_h
+    const ae_tensor *over = t->replaced_by;
+    while (over && over->op == &ae__op_reshape)
+        over = over->replaced_by;
+    return t->op == &ae__op_max_pool2d && over == NULL
+           && g->stride_h > (g->kernel_h - 1) * g->dilation_h
            && g->stride_w > (g->kernel_w - 1) * g->dilation_w;
 }
 
@@ -11505,7 +11516,7 @@ static const ae_tensor *ae__joined_backward(const ae_model *m, const ae_tensor *
 {
     const ae_tensor *act = t->in[0];
     if (act == NULL || act->in_place_of == NULL || act->op->forward != ae__activation_forward
-        || act->loss_uses != 1 || !act->has_grad || !t->towards_loss || m->exec.device)
+        || act->loss_uses != 1 || !act->has_grad || !t->towards_loss || !AE__JOINS(m))
         return NULL;
     return ae__is_product(t) || ae__windows_apart(t) ? act : NULL;
 }
@@ -11582,7 +11593,7 @@ static void ae__zero_grad(ae_model *m)
 }
 
 /* The same before a backward pass with m->fresh: parameters that one product alone has need no
-   zeros, for their gradient is overwritten (=). */
+   zeros, but for the room behind them, since their gradient is overwritten (=). */
 static void ae__zero_others(ae_model *m)
 {
     AE__GPU(m, ae__cu_zero_grad(m); return);
@@ -11590,8 +11601,10 @@ static void ae__zero_others(ae_model *m)
         int alone = 0;
         for (const ae_tensor *t = m->first; t && !alone; t = t->next)
             alone = t->alone && (t->weight == p || t->bias == p);
-        if (!alone && !p->untrained)
-            ae__zero(m, ae__weight_grads(m, p), p->count);
+        const size_t from = alone ? p->count : 0;
+        if (!p->untrained)
+            ae__zero(m, ae__weight_grads(m, p) + from,
+                     ae__round_up(p->count, AE_ALIGN / sizeof(float)) - from);
     }
 }
 
@@ -12854,6 +12867,8 @@ static ae_status ae__gather_gradient(ae_model *m, const ae_dataset *d, size_t sa
                  (size_t)m->repeat);
         m->sample = done;
         ae_status status = ae__forward(m, n);
+        if (status && done == 0)
+            ae__zero_grad(m);
         if (status)
             return status;
         m->fresh = done == 0;

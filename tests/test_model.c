@@ -1011,8 +1011,9 @@ TEST(model_products_with_activations)
 }
 
 /* The same for an activation before a max pooling, whose gradient alone tells both: windows of all
-   kinds, odd pictures. The bias of a layer with one sample has that gradient element by element. */
-static void check_pooled(ae_act act, const ae_pool *g, int H, int W)
+   kinds, odd pictures, another activation after it, which may be computed over the pooling's
+   values. The bias of a layer with one sample has that gradient element by element. */
+static void check_pooled(ae_act act, const ae_pool *g, ae_act after, int H, int W)
 {
     enum { C = 2 };
     const size_t n = (size_t)(C * H * W);
@@ -1023,8 +1024,11 @@ static void check_pooled(ae_act act, const ae_pool *g, int H, int W)
     int channels, OH, OW;
     ae_shape(p, &channels, &OH, &OW);
     const size_t outs = (size_t)(C * OH * OW);
-    ae_tensor *target = ae_input(m, C, OH, OW);
-    ae_minimize(ae_mse(p, target, AE_SUM));
+    ae_tensor *q = ae_activation(W % 2 ? ae_reshape(p, C * OH * OW, 1, 1) : p, after, 0.1f);
+    int sides[3];
+    ae_shape(q, &sides[0], &sides[1], &sides[2]);
+    ae_tensor *target = ae_input(m, sides[0], sides[1], sides[2]);
+    ae_minimize(ae_mse(q, target, AE_SUM));
     CHECK_INT(ae_set_exec(m, test_exec()), AE_SUCCESS);
     REQUIRE(ae_build(m, 1, AE_TRAIN) == AE_SUCCESS);
     float one = 1.0f, *want = DATA(outs, 4);
@@ -1040,8 +1044,11 @@ static void check_pooled(ae_act act, const ae_pool *g, int H, int W)
                       ae_param_data(m, ae_bias(h)), 1, 1, (int)n);
     ae_activation_forward(test_exec(), a0, h0, act, 0.1f, n);
     ae_max_pool2d_forward(test_exec(), y, index, a0, g, 1, C, H, W);
-    CHECK_SAME(ae_get(m, p), y, outs);
-    ae_loss_backward(test_exec(), dy, NULL, 1, y, want, AE_LOSS_MSE, 0, AE_SUM, 1, (int)outs);
+    float *q0 = OUT(outs);
+    ae_activation_forward(test_exec(), q0, y, after, 0.1f, outs);
+    CHECK_SAME(ae_get(m, q), q0, outs);
+    ae_loss_backward(test_exec(), dy, NULL, 1, q0, want, AE_LOSS_MSE, 0, AE_SUM, 1, (int)outs);
+    ae_activation_backward(test_exec(), dy, dy, y, q0, after, 0.1f, outs);
     ae_max_pool2d_backward(test_exec(), dx, dy, index, 1, C, H, W, OH, OW);
     ae_activation_backward(test_exec(), dx, dx, h0, a0, act, 0.1f, n);
     const float *got = ae_param_grad(m, ae_bias(h));
@@ -1067,7 +1074,7 @@ TEST(model_pools_with_activations)
         g.dilation_h = g.dilation_w = windows[k / 6][4];
         for (int W = 3; W < 70; W += W < 18 ? 1 : W < 36 ? 3 : 15) {
             test_context("activation %d, windows %d, width %d", (int)acts[k % 6], k / 6, W);
-            check_pooled(acts[k % 6], &g, 3 + W % 3, W);
+            check_pooled(acts[k % 6], &g, acts[(k / 6 + W) % 6], 3 + W % 3, W);
         }
     }
 }
