@@ -3098,7 +3098,10 @@ static void AE__K(bytes)(float *x, const uint8_t *bytes, const ae__values *v, si
         AE__V t = AE__BYTES(from);              // with a sign
         t = AE__SELECT(AE__GE(t, AE__SET1(0.0f)), t, AE__ADD(t, AE__SET1(256.0f)));
         t = AE__FMA(t, high, AE__MUL(t, low));
-        if (!plain) t = AE__DIV(AE__SUB(t, mean), deviation);
+        if (!plain) {           // two steps: in between it is a float everywhere
+            t = AE__SUB(t, mean);
+            t = AE__DIV(t, deviation);
+        }
         AE__K(store)(x + i, t, n - i);
     }
 }
