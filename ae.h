@@ -7908,8 +7908,8 @@ static float *ae__weight_grads(const ae_model *m, const ae_param *p)
 
 // ---- the operations: forward and backward side by side
 
-/* What becomes of a product besides: the activation that is joined to it (see ae__joins). slope:
-   in the backward pass, where it stood before. */
+/* What becomes of a product besides: the activation that is joined to it (ae__joined_forward), or
+   the slope of the one before it (ae__joined_backward). */
 static const ae__then *ae__then_of(const ae_model *m, int slope, ae__then *then)
 {
     const ae_tensor *act = m->joined;
