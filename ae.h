@@ -96,7 +96,8 @@
       AE_IMPLEMENTATION  one   compile the code
       AE_STATIC          all   all functions are static
       AE_NO_STDIO        all   no files: what works on memory stays
-      AE_NO_TRAIN        all   inference only: no losses, gradients, optimisers
+      AE_NO_TRAIN        all   inference only, small: no losses, gradients, optimisers, nor what
+                               judges training (curves, active units, ae_pca_fit, k-NN and probe)
       AE_NO_MALLOC       all   no ae_arena_new; nothing allocates
       AE_NO_SIMD         impl  portable C only
       AE_SCALAR          impl  the portable C too, for AE_ISA_SCALAR
@@ -1239,13 +1240,13 @@ AE_API ae_status ae_data_upload(ae_model *m, const ae_dataset *d);
 /* out (n, size of t) = t for all n samples of d, as they stand: codes of a whole dataset. */
 AE_API ae_status ae_predict_dataset(ae_model *m, const ae_tensor *t, float *out,
                                     const ae_dataset *d);
+#ifndef AE_NO_TRAIN
 /* *active = how many units of mu vary over d: variance above 0.01 (Burda et al. 2016).
    Errors: as ae_predict; AE_E_MEMORY (it borrows 16 bytes a unit from the arena); AE_W_COLLAPSED
    when there is none: the code tells nothing about its input. */
 AE_API ae_status ae_active_units(ae_model *m, const ae_tensor *mu, const ae_dataset *d,
                                  int *active);
 
-#ifndef AE_NO_TRAIN
 /* The next batch of the running epoch: forward, backward, update. Bounded work: a game calls it
    once a frame. The last batch of an epoch may be smaller. The order is a new permutation each
    epoch; where it stands is part of a snapshot.   Errors: as ae_feed, ae_forward, ae_step. */
@@ -1434,6 +1435,7 @@ AE_API ae_image ae_image_grid(ae_arena *arena, const float *samples, int n, int 
 AE_API ae_image ae_image_filters(ae_arena *arena, const float *weights, int count, int columns,
                                  int c, int h, int w, int zoom);
 
+#ifndef AE_NO_TRAIN
 typedef struct ae_curve {
     const float *y;             /* (n) one value an epoch                                       */
     int n;
@@ -1444,6 +1446,7 @@ typedef struct ae_curve {
 /* Curves over epochs 1 ... n with axes, numbers and a legend; log_y nonzero: logarithmic. */
 AE_API ae_image ae_image_curves(ae_arena *arena, const ae_curve *curves, int count,
                                 const char *title, int w, int h, int log_y);
+#endif
 
 /* out (n) = |a - b|: what an error map shows. */
 AE_API void ae_abs_error(float *out, const float *a, const float *b, size_t n);
@@ -1475,12 +1478,14 @@ typedef struct ae_pca {
                                    smaller K has the first ones                                 */
 } ae_pca;
 
+#ifndef AE_NO_TRAIN
 /* Components of the samples of d, 1 <= K <= D, n >= 2. The largest element of each is positive.
    Variances are right to 1e-6 of the first; components beyond the rank of the data have variance 0
    and any orthonormal direction. Takes 4 D + K (4 D + 8) bytes of the arena and borrows
    8 D (D + K) + 2096 D; n D^2 multiply-adds in float and D^3 in double. */
 AE_API ae_status ae_pca_fit(const ae_exec *e, ae_pca *p, ae_arena *arena, const ae_dataset *d,
                             int K);
+#endif
 /* codes = (x - mean) components^T, and x = codes components + mean.   codes (n,K)   x (n,D) */
 AE_API void ae_pca_encode(const ae_exec *e, const ae_pca *p, float *codes, const float *x,
                           size_t n);
@@ -1511,6 +1516,7 @@ AE_API ae_status ae_auroc(double *auroc, ae_arena *arena, const float *scores,
 AE_API ae_status ae_average_precision(double *precision, ae_arena *arena, const float *scores,
                                       const uint8_t *positive, size_t n);
 
+#ifndef AE_NO_TRAIN
 /* What codes know about labels: both datasets hold codes (or pixels) with labels.
      knn_accuracy   *accuracy = share of test whose label most of the k nearest in train have; of
                     equally many the nearest's. Distances are rounded as float products are.
@@ -1520,7 +1526,6 @@ AE_API ae_status ae_average_precision(double *precision, ae_arena *arena, const 
                     0 ... Borrows what its model needs */
 AE_API ae_status ae_knn_accuracy(const ae_exec *e, double *accuracy, ae_arena *arena,
                                  const ae_dataset *train, const ae_dataset *test, int k);
-#ifndef AE_NO_TRAIN
 AE_API ae_status ae_linear_probe(const ae_exec *e, double *accuracy, ae_arena *arena,
                                  const ae_dataset *train, const ae_dataset *test, int epochs);
 #endif
@@ -2801,7 +2806,7 @@ AE__TEXT double AE__K(sum_lanes)(AE__V v)
    is. Each element of c is a sum over k in its order, whatever tile it falls into. */
 
 // dst[p*NR + j] = b[p*brs + j]; columns past `cols` are 0.
-AE__TEXT void AE__K(pack_rows)(float *dst, const float *b, ptrdiff_t brs, int cols, int k)
+AE__LOOP void AE__K(pack_rows)(float *dst, const float *b, ptrdiff_t brs, int cols, int k)
 {
     for (int p = 0; p < k; p++, b += brs, dst += AE__NR) {
         AE__UNROLL
@@ -2832,7 +2837,7 @@ AE__TEXT void AE__K(transpose)(AE__V *row, const float *b, ptrdiff_t bcs)
 #endif
 
 // dst[p*NR + j] = b[p + j*bcs]; of the first nv vectors, columns past `cols` are 0.
-AE__TEXT void AE__K(pack_columns)(float *dst, const float *b, ptrdiff_t bcs, int cols, int k,
+AE__LOOP void AE__K(pack_columns)(float *dst, const float *b, ptrdiff_t bcs, int cols, int k,
                                     int nv)
 {
     for (int j = 0; j < nv * AE__VN; j += AE__VN) {
@@ -4484,6 +4489,20 @@ AE_API void ae_random_normal(float *x, size_t n, size_t first, ae_random r)
     ae__random_fill(x, n, first, r, 1);
 }
 
+/* What follows has its inner loops in the kernels, or none that matter: less optimisation costs it
+   nothing and saves a third of the time to compile the header, or, where models are only run, a
+   tenth of its code. */
+#if defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__) && defined(__GNUC__) \
+    && !defined(__clang__) && !defined(__CUDACC__)
+#define AE__LESS_OPTIMIZED
+#pragma GCC push_options
+#ifdef AE_NO_TRAIN
+#pragma GCC optimize("Os")
+#else
+#pragma GCC optimize("Og")
+#endif
+#endif
+
 /* ---------------------------------------------------------------------------
    >>linear   y = x w^T + b                                                   */
 
@@ -5698,15 +5717,6 @@ AE_API void ae_conv_transpose2d_backward(const ae_exec *e, float *dx, float *dw,
     if (dw) ae__conv_run(&t, AE__CONV_WEIGHTS, dw);
     if (db) ae__conv_bias_grad(&t, db, dy, O, t.H * t.W);
 }
-#endif
-
-/* What follows has its inner loops in the kernels, or none that matter: less optimisation costs it
-   nothing and saves a fifth of the time to compile the header. */
-#if defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__) && defined(__GNUC__) \
-    && !defined(__clang__) && !defined(__CUDACC__)
-#define AE__LESS_OPTIMIZED
-#pragma GCC push_options
-#pragma GCC optimize("O1")
 #endif
 
 /* ---------------------------------------------------------------------------
@@ -12758,6 +12768,7 @@ AE_API void ae_latent_grid(float *out, int side, float range, int F)
         }
 }
 
+#ifndef AE_NO_TRAIN
 AE_API ae_status ae_active_units(ae_model *m, const ae_tensor *mu, const ae_dataset *d,
                                  int *active)
 {
@@ -12798,6 +12809,7 @@ AE_API ae_status ae_active_units(ae_model *m, const ae_tensor *mu, const ae_data
                           mu->name, size);
     return status;
 }
+#endif
 
 AE_API const int32_t *ae_vq_index(ae_model *m, const ae_tensor *q)
 {
@@ -15802,6 +15814,7 @@ AE_API ae_image ae_image_filters(ae_arena *arena, const float *weights, int coun
     return ae__grid(arena, weights, count, columns, c, h, w, zoom, 1);
 }
 
+#ifndef AE_NO_TRAIN
 // A line from a to b with round ends; each pixel gets the colour as far as the line covers it.
 static void ae__line(ae_image *img, double ax, double ay, double bx, double by, double width,
                      uint32_t color)
@@ -16048,6 +16061,7 @@ AE_API ae_image ae_image_curves(ae_arena *arena, const ae_curve *curves, int cou
         ae__curve_draw(&img, &curves[c], &ax, &ay, 1.0 + zoom, colors[c % 8]);
     return img;
 }
+#endif
 
 AE_API void ae_abs_error(float *out, const float *a, const float *b, size_t n)
 {
@@ -16235,6 +16249,7 @@ AE_API ae_status ae_png_write(ae_arena *arena, const char *path, ae_image img)
 /* ---------------------------------------------------------------------------
    >>scores   principal components; how good codes and reconstructions are    */
 
+#ifndef AE_NO_TRAIN
 static double ae__dot(const double *x, const double *y, size_t n)
 {
     double sum = 0.0;
@@ -16483,6 +16498,7 @@ AE_API ae_status ae_pca_fit(const ae_exec *e, ae_pca *p, ae_arena *arena, const 
     *p = made;
     return AE_SUCCESS;
 }
+#endif
 
 AE_API void ae_pca_encode(const ae_exec *e, const ae_pca *p, float *codes, const float *x,
                           size_t n)
@@ -16722,6 +16738,8 @@ AE_API ae_status ae_average_precision(double *precision, ae_arena *arena, const 
     return ae__areas(NULL, precision, "average precision", arena, scores, positive, n);
 }
 
+#ifndef AE_NO_TRAIN
+
 // ---- codes and labels
 
 // d: copies of train and test, normalised alike, by the moments of train. Checks both.
@@ -16837,7 +16855,6 @@ AE_API ae_status ae_knn_accuracy(const ae_exec *e, double *accuracy, ae_arena *a
     return AE_SUCCESS;
 }
 
-#ifndef AE_NO_TRAIN
 // Trains y, logits, and counts what it gets right.
 static ae_status ae__linear_probe(ae_model *m, const ae_tensor *y, ae_dataset *d, int epochs,
                                size_t *right)
