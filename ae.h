@@ -2628,8 +2628,8 @@ AE__TEXT int32_t AE__K(to_int)(float x)
 #define AE__SET1(x) _mm256_set1_ps(x)
 #define AE__LOADU(p) _mm256_loadu_ps(p)
 #define AE__STOREU(p, v) _mm256_storeu_ps(p, v)
-#define AE__LOADK(p, k) _mm256_maskload_ps(p, _mm256_castps_si256(AE__FIRST(k)))
-#define AE__STOREK(p, v, k) _mm256_maskstore_ps(p, _mm256_castps_si256(AE__FIRST(k)), v)
+#define AE__LOADM(p, m) _mm256_maskload_ps(p, _mm256_castps_si256(m))
+#define AE__STOREM(p, v, m) _mm256_maskstore_ps(p, _mm256_castps_si256(m), v)
 #define AE__ADD(a, b) _mm256_add_ps(a, b)
 #define AE__SUB(a, b) _mm256_sub_ps(a, b)
 #define AE__MUL(a, b) _mm256_mul_ps(a, b)
@@ -2689,8 +2689,8 @@ AE__TEXT int32_t AE__K(to_int)(float x)
 #define AE__SET1(x) _mm512_set1_ps(x)
 #define AE__LOADU(p) _mm512_loadu_ps(p)
 #define AE__STOREU(p, v) _mm512_storeu_ps(p, v)
-#define AE__LOADK(p, k) _mm512_maskz_loadu_ps(AE__FIRST(k), p)
-#define AE__STOREK(p, v, k) _mm512_mask_storeu_ps(p, AE__FIRST(k), v)
+#define AE__LOADM(p, m) _mm512_maskz_loadu_ps(m, p)
+#define AE__STOREM(p, v, m) _mm512_mask_storeu_ps(p, m, v)
 #define AE__ADD(a, b) _mm512_add_ps(a, b)
 #define AE__SUB(a, b) _mm512_sub_ps(a, b)
 #define AE__MUL(a, b) _mm512_mul_ps(a, b)
@@ -2753,7 +2753,10 @@ AE__TEXT int32_t AE__K(to_int)(float x)
 // argument, which is therefore the variable one below.
 #define AE__FIRST(k) AE__GT(AE__SET1((float)(k)), AE__LOADU(ae__lanes))
 
-#ifndef AE__LOADK
+#ifdef AE__LOADM
+#define AE__LOADK(p, k) AE__LOADM(p, AE__FIRST(k))
+#define AE__STOREK(p, v, k) AE__STOREM(p, v, AE__FIRST(k))
+#elif !defined(AE__LOADK)
 #define AE__LOADK(p, k) AE__K(load_part)(p, k)
 #define AE__STOREK(p, v, k) AE__K(store_part)(p, v, k)
 AE__TEXT AE__V AE__K(load_part)(const float *p, size_t k)
@@ -3215,14 +3218,14 @@ AE__TEXT void AE__K(pick)(float *to, ptrdiff_t to_pitch, const float *from, ptrd
 AE__TEXT void AE__K(spread)(float *to, ptrdiff_t to_pitch, const float *from,
                               ptrdiff_t from_pitch, int lines, int n, AE__V start, int add)
 {
-    const AE__M even = AE__GT(AE__LOADU(ae__even), AE__SET1(0.0f));
+    const AE__V zero = AE__SET1(0.0f), even = AE__LOADU(ae__even);
     for (int j = 0; j < n; j += AE__VN / 2, to += AE__VN, from += AE__VN / 2) {
-        const int left = n - j, k = left < AE__VN / 2 ? left : AE__VN / 2, span = 2 * k - 1;
+        const int left = n - j, k = left < AE__VN / 2 ? left : AE__VN / 2;
+        const AE__M every = AE__GT(AE__SELECT(AE__FIRST(2 * k), even, zero), zero);
         for (int i = 0; i < lines; i++) {
             float *t = to + i * to_pitch;
             const AE__V v = AE__TWICE_LOW(AE__LOADK(from + i * from_pitch, k));
-            const AE__V old = AE__LOADK(t, span);
-            AE__STOREK(t, AE__SELECT(even, AE__ADD(add ? old : start, v), old), span);
+            AE__STOREM(t, AE__ADD(add ? AE__LOADM(t, every) : start, v), every);
         }
     }
 }
@@ -3938,6 +3941,7 @@ static void AE__K(max_pool_grad)(float *dx, const float *dy, const int32_t *inde
                                    AE__SELECT(is_last, zero, AE__SELECT(low, v, zero))};
             const AE__V odds[2] = {AE__SELECT(low, zero, AE__SELECT(not_first, v, zero)),
                                    AE__SELECT(is_last, v, zero)};
+            AE__UNROLL
             for (int row = 0; row < 2; row++) {
                 float *to = dx + at + row * W;
                 AE__K(store)(to, AE__SELECT(odd[0], AE__TWICE_LOW(odds[row]),
@@ -4392,6 +4396,7 @@ static const ae_kernels AE__K(table) = {
 #undef AE__LOAD4
 #undef AE__FEW
 #undef AE__LOADK
+#undef AE__LOADM
 #undef AE__LOADU
 #undef AE__LOOP
 #undef AE__M
@@ -4416,6 +4421,7 @@ static const ae_kernels AE__K(table) = {
 #undef AE__SMALL_V
 #undef AE__SQRT
 #undef AE__STOREK
+#undef AE__STOREM
 #undef AE__STOREU
 #undef AE__SUB
 #undef AE__SUFFIX
@@ -5085,7 +5091,8 @@ AE_API void ae_concat_backward(const ae_exec *e, float *da, float *db, const flo
 
    Each sum has an order that the shape alone decides: for pictures over (channel, tap) in blocks of
    at most AE__GEMM_K, for weights over patches of at most AE__GEMM_K pixels and pictures. Few
-   weights are summed over some pictures each, AE__CONV_PARTS sums that threads can share out. */
+   weights are summed over eight pictures or more each, in up to AE__CONV_PARTS sums that threads
+   can share out. */
 enum { AE__CONV_GATHER, AE__CONV_SCATTER, AE__CONV_WEIGHTS, AE__CONV_SUMS };
 
 typedef struct ae__conv {
@@ -5488,9 +5495,10 @@ static void ae__conv_weights(const ae__conv *t, size_t at, int part, int first, 
                     }
                 }
             float *dw = out + (size_t)r0 * (size_t)t->K + k;
-            for (int r = 0; r < r1 - r0; r++, dw += t->K)
-                for (int p = 0; p < depth; p++)
-                    dw[p] += sums[(r / nr * depth + p) * nr + r % nr];
+            for (int r = 0; r < r1 - r0; r++, dw += t->K) {
+                const float *sum = sums + (ptrdiff_t)(r / nr) * depth * nr + r % nr;
+                for (int p = 0; p < depth; p++, sum += nr) dw[p] += *sum;
+            }
         }
     }
 }
@@ -5593,7 +5601,7 @@ static void ae__conv_run(ae__conv *t, int kind, float *out)
                t->o.stride_w == t->o.kernel_w && t->o.dilation_h == 1 && t->o.dilation_w == 1 &&
                !t->o.pad_h && !t->o.pad_w;
     if ((size_t)t->O * (size_t)t->K > AE__CONV_FEW) t->parts = 1;
-    else t->parts = ae__least(t->B, t->B < 32 ? AE__CONV_PARTS / 2 : AE__CONV_PARTS);
+    else t->parts = t->B < 16 ? 1 : ae__least(t->B / 8, AE__CONV_PARTS);
     if (t->by_rows) {
         t->size = t->O;
         unit = 16;
@@ -5603,14 +5611,15 @@ static void ae__conv_run(ae__conv *t, int kind, float *out)
         t->size = t->H >= t->W ? (t->H - 1) / t->o.stride_h + 1 : (t->W - 1) / t->o.stride_w + 1;
     }
     const size_t cuts = (threads - 1) / t->products + 1;
+    t->piece = (int)ae__round_up(((size_t)t->size - 1) / cuts + 1, (size_t)unit);
+    t->pieces = (t->size - 1) / t->piece + 1;
 #ifndef AE_NO_TRAIN
-    if (kind == AE__CONV_WEIGHTS && t->parts > 1 && threads > 1 && groups == 1 && t->e->scratch) {
+    if (kind == AE__CONV_WEIGHTS && threads > 1 && groups == 1 && t->e->scratch
+        && t->parts > 1 && t->parts >= t->pieces) {
         ae__conv_by_parts(t, (int)threads);
         return;
     }
 #endif
-    t->piece = (int)ae__round_up(((size_t)t->size - 1) / cuts + 1, (size_t)unit);
-    t->pieces = (t->size - 1) / t->piece + 1;
     t->tasks = (int)ae__min(threads, t->products * (size_t)t->pieces);
     ae__parallel(t->e, t->tasks, ae__conv_job, t);
 }

@@ -238,6 +238,7 @@ static const struct { int B, C, H, W, O; ae_conv g; } corners[] = {
     { 2, 3, 8, 70, 16, { 3, 3, 2, 2, 1, 1, 1, 1, 1, 1, 1, 0 } },        // two apart, many vectors
     { 2, 48, 9, 66, 2, { 4, 4, 2, 2, 1, 1, 1, 1, 0, 0, 1, 0 } },        // and in several blocks
     { 3, 4, 6, 9, 6, { 2, 3, 2, 3, 0, 0, 1, 1, 0, 0, 2, 0 } },          // side by side, in groups
+    { 2, 3, 9, 12, 4, { 3, 3, 3, 3, 1, 1, 1, 1, 0, 0, 1, 0 } },         // and with padding
     { 2, 3, 5, 7, 2, { 2, 2, 2, 2, 0, 0, 1, 1, 0, 0, 1, 0 } },          // the last line left over
     { 40, 2, 2, 2, 5, { 3, 3, 1, 1, 1, 1, 1, 1, 0, 0, 1, 0 } },         // many small pictures
     { 1, 3, 90, 70, 20, { 3, 3, 1, 1, 1, 1, 1, 1, 0, 0, 1, 0 } },       // several patches
@@ -479,9 +480,11 @@ TEST(conv_same_bits_for_any_threads)
         { 2, 1, 60, 61, 40, { 3, 3, 1, 1, 1, 1, 1, 1, 0, 0, 1, 0 } },       // few columns of dw
         { 3, 32, 20, 21, 24, { 3, 5, 2, 2, 1, 2, 1, 1, 1, 1, 4, 0 } },      // groups
         { 1, 70, 30, 41, 30, { 1, 1, 1, 1, 0, 0, 1, 1, 0, 0, 1, 0 } },      // no columns at all
-        { 5, 32, 30, 31, 16, { 2, 2, 2, 2, 0, 0, 1, 1, 0, 1, 1, 0 } }
+        { 5, 32, 30, 31, 16, { 2, 2, 2, 2, 0, 0, 1, 1, 0, 1, 1, 0 } },
+        { 25, 8, 7, 9, 12, { 3, 3, 1, 1, 1, 1, 1, 1, 0, 0, 1, 0 } },        // three sums of dw
+        { 65, 3, 8, 9, 10, { 3, 3, 1, 1, 1, 1, 1, 1, 0, 0, 1, 0 } }         // eight, of 8 or 9
     };
-    for (int k = 0; k < 14; k++) {
+    for (int k = 0; k < 18; k++) {
         conv_case c;
         float *first[RESULTS];
         ae_conv g = split[k / 2].g;
