@@ -3195,7 +3195,7 @@ static void AE__K(small)(float *y, int ldy, const float *x, const void *panel, c
 
 /* ---- convolution: products whose second factor is read through a table of places ---- */
 
-#if AE__VN > 4      // where there are masked loads
+#ifdef AE__LOADM    // where there are masked loads
 /* Lines of n floats from every other place, and to every other place: the others keep what they
    have. Down the lines a vector at a time, so that masks are made once. */
 AE__TEXT void AE__K(pick)(float *to, ptrdiff_t to_pitch, const float *from, ptrdiff_t from_pitch,
@@ -3267,7 +3267,7 @@ static void AE__K(lines)(float *to, ptrdiff_t to_pitch, int to_step, const float
         else AE__K(whole_lines)(to, to_pitch, from, from_pitch, lines, long_n, first, 0);
         return;
     }
-#if AE__VN > 4
+#ifdef AE__LOADM
     if (to_step == 1 && from_step == 2) {
         AE__K(pick)(to, to_pitch, from, from_pitch, lines, n, first, add);
         return;
@@ -5091,8 +5091,8 @@ AE_API void ae_concat_backward(const ae_exec *e, float *da, float *db, const flo
 
    Each sum has an order that the shape alone decides: for pictures over (channel, tap) in blocks of
    at most AE__GEMM_K, for weights over patches of at most AE__GEMM_K pixels and pictures. Few
-   weights are summed over eight pictures or more each, in up to AE__CONV_PARTS sums that threads
-   can share out. */
+   weights are summed over some pictures each, in 2, 4 ... AE__CONV_PARTS sums that threads share
+   out. */
 enum { AE__CONV_GATHER, AE__CONV_SCATTER, AE__CONV_WEIGHTS, AE__CONV_SUMS };
 
 typedef struct ae__conv {
@@ -5551,7 +5551,7 @@ static int ae__conv_first_part(const ae__conv *t, int task)
     return t->parts * task / t->tasks;
 }
 
-// Some parts of the weights' sum: to the end of the task's scratch, at most half of them.
+// Some parts of the weights' sum, AE__CONV_PARTS / 2 at most: to the end of the task's scratch.
 static void ae__conv_parts_job(void *arg, int task)
 {
     const ae__conv *t = (const ae__conv *)arg;
@@ -5581,7 +5581,7 @@ static void ae__conv_by_parts(ae__conv *t, int threads)
 
 /* Shares the products out over the threads: pictures and groups, or groups where all pictures go
    into one sum. If these are too few, each is cut into pieces of its `size`, by whole `unit`s; or
-   the one sum is, into its parts. */
+   the one sum is, into its parts, where there are as many. */
 static void ae__conv_run(ae__conv *t, int kind, float *out)
 {
     const size_t groups = (size_t)t->o.groups, pictures = (size_t)t->B;
@@ -5600,8 +5600,10 @@ static void ae__conv_run(ae__conv *t, int kind, float *out)
                t->W == t->OW * t->o.kernel_w && t->o.stride_h == t->o.kernel_h &&
                t->o.stride_w == t->o.kernel_w && t->o.dilation_h == 1 && t->o.dilation_w == 1 &&
                !t->o.pad_h && !t->o.pad_w;
-    if ((size_t)t->O * (size_t)t->K > AE__CONV_FEW) t->parts = 1;
-    else t->parts = t->B < 16 ? 1 : ae__least(t->B / 8, AE__CONV_PARTS);
+    t->parts = 1;
+    while ((size_t)t->O * (size_t)t->K <= AE__CONV_FEW && t->parts < AE__CONV_PARTS
+           && t->B / 8 >= t->parts)     // of four pictures at least: a sum has its own costs
+        t->parts *= 2;
     if (t->by_rows) {
         t->size = t->O;
         unit = 16;
